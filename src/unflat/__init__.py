@@ -1,0 +1,1 @@
+"""Flat pictures into 3D."""
