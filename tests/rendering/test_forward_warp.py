@@ -35,8 +35,8 @@ def random_picture(batch=1, height=12, width=10, seed=0, sky=0.2):
 
 
 def slow_warp(image, inverse_depth, camera_from, camera_to, subpixels):
-    """One point at a time in float64, through Camera.project; ties are kept apart by random depths."""
-    batch, channels, height, width = image.shape
+    """One point at a time in float64, through Camera.project."""
+    batch, _, height, width = image.shape
     out = image.mean(dim=(2, 3))[..., None, None].expand_as(image).clone()
     best = torch.full((batch, height, width), -1.0, dtype=torch.float64)
     start_intrinsics = camera_from.intrinsics.double()
@@ -68,7 +68,7 @@ def slow_warp(image, inverse_depth, camera_from, camera_to, subpixels):
 
 
 def slow_fill(warped):
-    """The rule word by word, for one picture whose every row and column holds a seen pixel or not."""
+    """The rule word by word, in two passes."""
     image, depth, known = (t.clone() for t in warped)
     for _ in range(2):
         start_image, start_depth, start_known = image.clone(), depth.clone(), known.clone()

@@ -1,8 +1,8 @@
 """Pictures moved to another camera by their own depth: splatting without a field.
 
-The cheapest view synthesis there is, used as supervision for novel views and as the baseline that a
-radiance field has to beat. Every pixel is split into sub-points that are carried to the other camera and
-kept where they are nearest (a z-buffer); what nothing lands on is a hole.
+The cheapest view synthesis there is, used as supervision for novel views and as the baseline that
+a radiance field has to beat. Every pixel is split into sub-points that are carried to the other
+camera and kept where they are nearest (a z-buffer); what nothing lands on is a hole.
 
 Example:
     ```python
@@ -41,15 +41,15 @@ def forward_warp(
 ) -> Warped:
     """The picture as another camera sees its surfaces, with holes where they hid something.
 
-    Each pixel becomes subpixels x subpixels points of its color and inverse depth, at the centres of its
-    sub-pixels; the largest inverse depth in the target wins a target pixel. Points are carried as
-    (direction, inverse depth), so that infinitely far ones move by the rotation alone and need no
-    large number. Points behind the target camera or outside its picture are dropped.
+    Each pixel becomes subpixels x subpixels points of its color and inverse depth, at the centres
+    of its sub-pixels; the largest inverse depth in the target wins a target pixel. Points are
+    carried as (direction, inverse depth), so that infinitely far ones move by the rotation alone
+    and need no large number. Points behind the target camera or outside its picture are dropped.
 
     Args:
         image: any range and any channels; it may hold features.
-        inverse_depth: 1 / depth along the source camera's axis, 1 / world units; 0 is infinitely far,
-            negative values count as 0.
+        inverse_depth: 1 / depth along the source camera's axis, 1 / world units; 0 is infinitely
+            far, negative values count as 0.
         camera_from: perspective, one per picture or one for all.
         camera_to: perspective, one per picture or one for all.
         subpixels: points along a side of a pixel; 2 closes the cracks of surfaces that grow
@@ -94,9 +94,9 @@ def forward_warp(
 def fill_holes(warped: Warped) -> Warped:
     """The warped picture with every hole closed by the background beside it.
 
-    What a move uncovers lies behind what it was hidden by: a hole takes color and inverse depth of the
-    farthest among the nearest seen pixels to its left, right, top and bottom. Holes that see none of
-    them are filled in a second pass from filled ones; a picture of holes alone stays as it is.
+    What a move uncovers lies behind what it was hidden by: a hole takes color and inverse depth of
+    the farthest among the nearest seen pixels to its left, right, top and bottom. Holes that see
+    none of them are filled in a second pass from filled ones; a picture of holes stays as it is.
     `visible` is unchanged, so that it still tells seen from guessed.
     """
     image, inverse_depth, known = _fill_once(warped.image, warped.inverse_depth, warped.visible)
@@ -142,8 +142,8 @@ def _nearest(
 ) -> Int[Tensor, "batch pixels"]:
     """Number of the nearest point on each target pixel, -1 where there is none.
 
-    One integer maximum does depth test and argmax together: positive float32 numbers are ordered like
-    their bits, which stand above the point's number. Equal depths go to the larger number.
+    One integer maximum does depth test and argmax together: positive float32 numbers are ordered
+    like their bits, which stand above the point's number. Equal depths go to the larger number.
     """
     batch, n = target.shape
     bits = inverse_depth.float().contiguous().view(torch.int32).long()
