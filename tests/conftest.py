@@ -1,0 +1,57 @@
+"""What every test may lean on: quiet randomness, optional data, an optional browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+settings.register_profile("unflat", max_examples=25, deadline=None, derandomize=True)
+settings.load_profile("unflat")
+
+# Workers share the cores; and one thread makes sums come out in one order.
+torch.set_num_threads(1)
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+def _browser() -> str | None:
+    return next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what this machine cannot run, each with its one sentence."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    if item.get_closest_marker("browser") and _browser() is None:
+        pytest.skip("needs a chromium on PATH")
+    if item.get_closest_marker("weights") and "UNFLAT_WEIGHTS" not in os.environ:
+        pytest.skip("needs published weights in the folder UNFLAT_WEIGHTS")
+    if item.get_closest_marker("network") and "UNFLAT_NETWORK" not in os.environ:
+        pytest.skip("needs a network; set UNFLAT_NETWORK=1")
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    """The chromium that browser tests drive."""
+    found = _browser()
+    if found is None:
+        pytest.skip("needs a chromium on PATH")
+    return found
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Larger data, where this machine has it (environment variable UNFLAT_DATA)."""
+    folder = os.environ.get("UNFLAT_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("needs the data sets in the folder UNFLAT_DATA")
+    return Path(folder)
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Random numbers that are the same in every run."""
+    return torch.Generator().manual_seed(0)
