@@ -1,0 +1,205 @@
+"""Pictures of any make, decoded to upright 8-bit RGB or RGBA, and errors in one sentence.
+
+A person's files are rotated by EXIF, grey, CMYK, 16 bit, palettes, animations, cut short, or no
+pictures at all. `open_picture` is the only door through which unflat reads them::
+
+    picture = open_picture("cat.jpg", at_least=512)
+"""
+
+import difflib
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+from unflat.errors import UserError
+
+MAX_PIXELS = 178_000_000
+"""Pictures above this many pixels are refused: just below the size at which Pillow itself gives up
+(2**30 bytes / 3 channels / 2), so that a small file cannot ask for gigabytes of memory."""
+
+PICTURE_SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif", ".gif",
+)  # fmt: skip
+"""File endings that count as pictures in a folder."""
+
+READABLE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
+"""Decoders that are tried. Others are left out on purpose: EPS would start Ghostscript."""
+
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+
+# What Pillow's decoders raise on damaged data, found by feeding them cut and altered files.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
+    ZeroDivisionError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
+    struct.error, zlib.error,
+)  # fmt: skip
+
+
+def open_picture(
+    source: str | Path | bytes, *, name: str | None = None, at_least: int | None = None
+) -> Image.Image:
+    """An upright picture of mode RGB, or RGBA where the file has transparency.
+
+    Animations give their first frame. 16-bit grey is scaled to 8 bit by 65535; values of float
+    pictures are taken as [0, 1] if none exceeds 1, else as [0, 255].
+
+    Args:
+        source: a file, or its bytes.
+        name: what the error sentence calls the picture; the path unless given.
+        at_least: the shorter side may be reduced while decoding as long as it stays at or above
+            this many pixels, which saves time and memory on large photographs.
+
+    Raises:
+        UserError: no such file, empty, no picture, cut short or damaged, or above `MAX_PIXELS`.
+    """
+    label = name if name is not None else ("picture" if isinstance(source, bytes) else str(source))
+    if not isinstance(source, bytes):
+        _require_file(Path(source), label)
+    elif not source:
+        raise UserError(f"{label}: the file is empty; copy or download it again.")
+    with _stream(source) as stream, warnings.catch_warnings():
+        # Pillow warns of large pictures and odd metadata; both are judged here instead.
+        warnings.simplefilter("ignore")
+        picture = _identify(stream, label)
+        pixels = picture.width * picture.height
+        if pixels > MAX_PIXELS:
+            raise UserError(_too_many_pixels(label, f"{picture.width}x{picture.height} is"))
+        try:
+            return _decode(picture, at_least)
+        except _DECODE_ERRORS as error:
+            raise UserError(
+                f"{label}: the picture is cut short or damaged ({_reason(error)}); "
+                "copy or download it again."
+            ) from error
+
+
+def exif_of(source: str | Path | bytes) -> dict[int, object]:
+    """EXIF tags of a picture by number, the camera's own block included; empty if none."""
+    with _stream(source) as stream, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            tags = _identify(stream, "picture").getexif()
+            return {**dict(tags), **dict(tags.get_ifd(ExifTags.IFD.Exif))}
+        except (UserError, *_DECODE_ERRORS):
+            return {}
+
+
+def center_square(picture: Image.Image) -> Image.Image:
+    """The centred square whose side is the picture's shorter side."""
+    return picture.crop(center_square_box(*picture.size))
+
+
+def center_square_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (pixels) of the centred square of the shorter side."""
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return left, top, left + side, top + side
+
+
+def resize_square(picture: Image.Image, side: int) -> Image.Image:
+    """A square picture at another size: area-averaged when reduced, bilinear when enlarged."""
+    if picture.size == (side, side):
+        return picture
+    smaller = side <= picture.width
+    return picture.resize(
+        (side, side), Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
+    )
+
+
+def over_color(picture: Image.Image, color: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """An RGB picture: transparency composited over a colour (white unless given)."""
+    if picture.mode == "RGB":
+        return picture
+    ground = Image.new("RGBA", picture.size, (*color, 255))
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+
+
+def _require_file(path: Path, label: str) -> None:
+    if path.is_dir():
+        raise UserError(f"{label}: is a folder, not a picture; name a picture inside it.")
+    if not path.exists():
+        near = []
+        if path.parent.is_dir():
+            near = difflib.get_close_matches(path.name, [p.name for p in path.parent.iterdir()], 1)
+        advice = f"did you mean {path.with_name(near[0])}?" if near else "check the spelling."
+        raise UserError(f"{label}: there is no such file; {advice}")
+    if path.stat().st_size == 0:
+        raise UserError(f"{label}: the file is empty; copy or download it again.")
+    if path.suffix.lower() in _HEIF_SUFFIXES:
+        raise UserError(f"{label}: this file type is not readable; convert it to PNG or JPEG.")
+
+
+def _stream(source: str | Path | bytes) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+
+
+def _identify(stream: BinaryIO, label: str) -> Image.Image:
+    Image.init()
+    formats = [name for name in READABLE_FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(stream, formats=formats)
+    except Image.DecompressionBombError as error:
+        raise UserError(_too_many_pixels(label, "it has")) from error
+    except _DECODE_ERRORS as error:
+        raise UserError(
+            f"{label}: not a picture unflat can read (png, jpg, webp, tif, bmp, avif)."
+        ) from error
+
+
+def _too_many_pixels(label: str, subject: str) -> str:
+    return (
+        f"{label}: {subject} more than {MAX_PIXELS // 1_000_000} megapixels; "
+        "give a smaller copy of the picture."
+    )
+
+
+def _decode(picture: Image.Image, at_least: int | None) -> Image.Image:
+    if at_least is not None:
+        factor = max(1, min(picture.size) // max(1, at_least))
+        # Only JPEG can decode at 1/2, 1/4, 1/8; draft picks the nearest that is not smaller.
+        picture.draft(None, (picture.width // factor, picture.height // factor))
+        picture.load()
+        factor = min(picture.size) // max(1, at_least)
+        if factor > 1 and picture.mode in ("RGB", "L", "CMYK", "RGBA"):
+            exif = picture.getexif()
+            picture = picture.reduce(factor)
+            picture.info["exif"] = exif.tobytes()
+    picture.load()
+    return _eight_bit(_upright(picture))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture) or picture
+    except _DECODE_ERRORS:
+        return picture  # the EXIF block is damaged, the pixels are not
+
+
+def _eight_bit(picture: Image.Image) -> Image.Image:
+    mode = picture.mode
+    if mode.startswith(("I", "F")):
+        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        highest = float(values.max(initial=0.0))
+        if mode.startswith("I"):
+            full = 65535.0 if mode.startswith("I;16") or highest > 255 else 255.0
+        else:
+            full = 1.0 if highest <= 1 else 255.0
+        grey = np.clip(np.rint(values * (255.0 / full)), 0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
+        if mode in ("La", "RGBa"):  # premultiplied alpha, which Pillow converts in one step only
+            picture = picture.convert("LA" if mode == "La" else "RGBA")
+        return picture.convert("RGBA")
+    return picture if mode == "RGB" else picture.convert("RGB")
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error).strip().rstrip(".").split("\n")[0]
+    return text[:80] if text else type(error).__name__
