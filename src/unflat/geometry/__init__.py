@@ -1,7 +1,7 @@
-"""Cameras, rays, poses, paths and boxes."""
+"""Cameras, rays, poses, paths, boxes, and the map from true to assumed space."""
 
 from unflat.geometry.box import BoxHits, intersect_box
-from unflat.geometry.camera import Camera, CameraKind, invert_rigid, rigid
+from unflat.geometry.camera import Camera, CameraKind, invert_rigid, length, rigid
 from unflat.geometry.pose import (
     look_at,
     orbit_coordinates,
@@ -9,6 +9,7 @@ from unflat.geometry.pose import (
     rotation_about,
     rotation_from_vector,
 )
+from unflat.geometry.projective import Frame
 from unflat.geometry.rays import Rays, camera_rays, depth_per_distance, image_rays, pixel_grid
 from unflat.geometry.trajectory import orbit, spiral, turn_about_pivot, wiggle
 
@@ -16,12 +17,14 @@ __all__ = [
     "BoxHits",
     "Camera",
     "CameraKind",
+    "Frame",
     "Rays",
     "camera_rays",
     "depth_per_distance",
     "image_rays",
     "intersect_box",
     "invert_rigid",
+    "length",
     "look_at",
     "orbit",
     "orbit_coordinates",

@@ -158,3 +158,9 @@ def rigid(
     top = torch.cat([rotation, translation[..., None]], dim=-1)
     last = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, last], dim=-2)
+
+
+def length(vector: Float[Tensor, "*batch n"]) -> Float[Tensor, "*batch"]:
+    """Euclidean lengths, with gradient 0 at length 0."""
+    # torch's stubs leave this function untyped.
+    return torch.linalg.vector_norm(vector, dim=-1)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]

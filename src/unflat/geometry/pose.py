@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.geometry.camera import rigid
+from unflat.geometry.camera import length, rigid
 
 _PARALLEL = 1e-6
 """Sine below which the viewing direction and `up` count as parallel."""
@@ -33,14 +33,14 @@ def look_at(
         target = torch.zeros_like(position)
     forward = torch.nn.functional.normalize(target - position, dim=-1)
     upward = torch.nn.functional.normalize(position.new_tensor(up), dim=0).expand_as(forward)
-    right = torch.linalg.cross(forward, upward)
-    sine = torch.linalg.vector_norm(right, dim=-1, keepdim=True)
+    right = torch.cross(forward, upward, dim=-1)
+    sine = length(right)[..., None]
     x_axis = position.new_tensor([1.0, 0.0, 0.0]).expand_as(forward)
     y_axis = position.new_tensor([0.0, 1.0, 0.0]).expand_as(forward)
     spare = torch.where(forward[..., :1].abs() < 0.9, x_axis, y_axis)
     spare = spare - (spare * forward).sum(dim=-1, keepdim=True) * forward
     right = torch.nn.functional.normalize(torch.where(sine < _PARALLEL, spare, right), dim=-1)
-    down = torch.linalg.cross(forward, right)
+    down = torch.cross(forward, right, dim=-1)
     return rigid(torch.stack([right, down, forward], dim=-1), position)
 
 
@@ -49,7 +49,7 @@ def rotation_from_vector(vector: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*b
 
     Rodrigues' formula written with sinc, so that values and gradients are right at angle 0.
     """
-    angle = torch.linalg.vector_norm(vector, dim=-1)[..., None, None]
+    angle = length(vector)[..., None, None]
     x, y, z = vector.unbind(dim=-1)
     zero = torch.zeros_like(x)
     skew = torch.stack(
@@ -110,7 +110,7 @@ def orbit_pose(
     right = torch.stack(
         [torch.cos(azimuth), torch.zeros_like(azimuth), -torch.sin(azimuth)], dim=-1
     )
-    down = torch.linalg.cross(-outward, right)
+    down = torch.cross(-outward, right, dim=-1)
     position = radius[..., None] * outward
     if target is not None:
         position = position + target
@@ -124,9 +124,14 @@ def orbit_coordinates(
     """Elevation, azimuth in (-pi, pi] (both radians) and radius of positions."""
     x, y, z = position.unbind(dim=-1)
     elevation = torch.atan2(y, torch.hypot(x, z))
-    return elevation, torch.atan2(x, z), torch.linalg.vector_norm(position, dim=-1)
+    return elevation, torch.atan2(x, z), length(position)
 
 
-def _broadcast(*values: Tensor | float) -> tuple[Tensor, ...]:
+def _broadcast(
+    first: Tensor | float, second: Tensor | float, third: Tensor | float
+) -> tuple[Tensor, Tensor, Tensor]:
+    values = (first, second, third)
     like = next((value for value in values if isinstance(value, Tensor)), torch.zeros(()))
-    return torch.broadcast_tensors(*[torch.as_tensor(v).to(like) for v in values])
+    a, b, c = (torch.as_tensor(value).to(like) for value in values)
+    shaped = a + b + c
+    return a.expand_as(shaped), b.expand_as(shaped), c.expand_as(shaped)
