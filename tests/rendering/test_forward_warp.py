@@ -185,6 +185,29 @@ def test_inverse_depth_scales_with_the_distance_moved():
     )
 
 
+def test_blending_averages_what_lies_near_the_front():
+    """Four sub-points of four pixels meet in one: near colours are averaged, the far one is not."""
+    image = torch.tensor([1.0, 2.0, 4.0, 8.0]).reshape(1, 1, 2, 2)
+    inverse_depth = torch.tensor([1.0, 0.97, 0.98, 0.5]).reshape(1, 2, 2)
+    small = torch.tensor([[0.1, 0.1, 0.25, 0.25]])  # the whole picture falls into one pixel
+    wide = Camera(camera_to_world=torch.eye(4)[None], intrinsics=small)
+    nearest = forward_warp(image, inverse_depth, camera(), wide, 1)
+    assert nearest.image[0, 0][nearest.visible[0]].tolist() == [1.0]
+    blended = forward_warp(image, inverse_depth, camera(), wide, 1, blend=0.05)
+    assert torch.equal(blended.visible, nearest.visible)
+    assert blended.image[0, 0][blended.visible[0]].item() == pytest.approx((1 + 2 + 4) / 3)
+    torch.testing.assert_close(blended.inverse_depth, nearest.inverse_depth)
+    mean = image.mean()
+    assert (blended.image[0, 0][~blended.visible[0]] == mean).all()
+
+
+def test_blending_keeps_the_picture_of_the_same_camera():
+    image, inverse_depth = random_picture(batch=2)
+    same = camera(*[turned(0.3, move=(1.0, 2.0, 3.0))] * 2)
+    warped = forward_warp(image, inverse_depth, same, same, blend=0.1)
+    torch.testing.assert_close(warped.image, image)
+
+
 def test_negative_zero_is_sky():
     image, _ = random_picture()
     for value in (-0.0, -1.0):
