@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from unflat.data.pictures import MAX_PIXELS, center_square_box, resize_square
+from unflat.data.pictures import DECODE_ERRORS, MAX_PIXELS, center_square_box, resize_square
 from unflat.errors import UserError
 
 _ASPECT_SLACK = 0.02  # relative; a map at 1/16 of a picture is rounded to whole pixels
@@ -75,7 +75,7 @@ def _read_npz(content: bytes, name: str) -> np.ndarray:
                 depth = np.asarray(arrays["depth"], dtype=np.float64)
                 usable = np.isfinite(depth) & (depth > 0)
                 return np.where(usable, 1.0 / np.where(usable, depth, 1.0), 0.0)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (*DECODE_ERRORS, zipfile.BadZipFile) as error:
         raise UserError(f"{name}: its disparity NPZ is damaged; write it again.") from error
     raise UserError(f"{name}: its NPZ holds none of disparity, inverse_depth, depth.")
 
@@ -87,8 +87,10 @@ def _read_png(content: bytes, name: str) -> np.ndarray:
             picture = Image.open(io.BytesIO(content), formats=["PNG"])
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError("too large")
+            if picture.mode == "P":  # a grey map saved with a palette
+                picture = picture.convert("L")
             values = np.asarray(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (*DECODE_ERRORS, Image.DecompressionBombError) as error:
         raise UserError(f"{name}: its disparity PNG is damaged; write it again.") from error
     if values.ndim == 3:  # a grey map saved as RGB
         values = values[..., 0]

@@ -12,7 +12,6 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -33,12 +32,12 @@ READABLE_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "AVIF", "GIF")
 
 _HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 
-# What Pillow's decoders raise on damaged data, found by feeding them cut and altered files.
-_DECODE_ERRORS = (
+DECODE_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError,
     ZeroDivisionError, OverflowError, MemoryError, NotImplementedError, RuntimeError,
     struct.error, zlib.error,
 )  # fmt: skip
+"""What decoders raise on damaged files: Pillow lets many kinds through."""
 
 
 def open_picture(
@@ -72,7 +71,7 @@ def open_picture(
             raise UserError(_too_many_pixels(label, f"{picture.width}x{picture.height} is"))
         try:
             return _decode(picture, at_least)
-        except _DECODE_ERRORS as error:
+        except DECODE_ERRORS as error:
             raise UserError(
                 f"{label}: the picture is cut short or damaged ({_reason(error)}); "
                 "copy or download it again."
@@ -86,7 +85,7 @@ def exif_of(source: str | Path | bytes) -> dict[int, object]:
         try:
             tags = _identify(stream, "picture").getexif()
             return {**dict(tags), **dict(tags.get_ifd(ExifTags.IFD.Exif))}
-        except (UserError, *_DECODE_ERRORS):
+        except (UserError, *DECODE_ERRORS):
             return {}
 
 
@@ -106,7 +105,9 @@ def resize_square(picture: Image.Image, side: int) -> Image.Image:
     """A square picture at another size: area-averaged when reduced, bilinear when enlarged."""
     if picture.size == (side, side):
         return picture
-    smaller = side <= picture.width
+    if picture.width % side == 0:
+        return picture.reduce(picture.width // side)  # one rounding; resize rounds twice
+    smaller = side < picture.width
     return picture.resize(
         (side, side), Image.Resampling.BOX if smaller else Image.Resampling.BILINEAR
     )
@@ -135,18 +136,18 @@ def _require_file(path: Path, label: str) -> None:
         raise UserError(f"{label}: this file type is not readable; convert it to PNG or JPEG.")
 
 
-def _stream(source: str | Path | bytes) -> BinaryIO:
+def _stream(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
     return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
 
 
-def _identify(stream: BinaryIO, label: str) -> Image.Image:
+def _identify(stream: io.BytesIO | io.BufferedReader, label: str) -> Image.Image:
     Image.init()
     formats = [name for name in READABLE_FORMATS if name in Image.OPEN]
     try:
         return Image.open(stream, formats=formats)
     except Image.DecompressionBombError as error:
         raise UserError(_too_many_pixels(label, "it has")) from error
-    except _DECODE_ERRORS as error:
+    except DECODE_ERRORS as error:
         raise UserError(
             f"{label}: not a picture unflat can read (png, jpg, webp, tif, bmp, avif)."
         ) from error
@@ -166,7 +167,8 @@ def _decode(picture: Image.Image, at_least: int | None) -> Image.Image:
         picture.draft(None, (picture.width // factor, picture.height // factor))
         picture.load()
         factor = min(picture.size) // max(1, at_least)
-        if factor > 1 and picture.mode in ("RGB", "L", "CMYK", "RGBA"):
+        reducible = picture.mode in ("RGB", "L", "CMYK") and "transparency" not in picture.info
+        if factor > 1 and reducible:
             exif = picture.getexif()
             picture = picture.reduce(factor)
             picture.info["exif"] = exif.tobytes()
@@ -177,7 +179,7 @@ def _decode(picture: Image.Image, at_least: int | None) -> Image.Image:
 def _upright(picture: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(picture) or picture
-    except _DECODE_ERRORS:
+    except DECODE_ERRORS:
         return picture  # the EXIF block is damaged, the pixels are not
 
 

@@ -1,8 +1,8 @@
 """What a data set yields before decoding, and what it says of pictures it could not use."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,7 @@ class Reject:
     """Half a sentence without the name, as in ``the file is empty``."""
 
 
+@runtime_checkable
 class PictureSource(Protocol):
     """A folder or a tar: a fixed order of samples, read one by one."""
 
@@ -49,12 +50,6 @@ class PictureSource(Protocol):
 def reason_of(message: str, name: str) -> str:
     """An error sentence without its leading name and full stop, for a `Reject`."""
     return message.removeprefix(f"{name}: ").rstrip(".")
-
-
-def read_all(source: PictureSource) -> Iterator[Sample]:
-    """All samples of a source in its order."""
-    for index in range(len(source)):
-        yield source.read(index)
 
 
 def prefix_of(stem: str) -> str:

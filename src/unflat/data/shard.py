@@ -6,13 +6,13 @@ sample costs one seek a member. Nothing stays open between reads, so a shard may
 workers and may be pickled.
 """
 
+import io
 import json
 import os
 import tarfile
 from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from unflat.data.pictures import PICTURE_SUFFIXES
 from unflat.data.sample import Reject, Sample, prefix_of
@@ -171,7 +171,7 @@ def _is_closed(path: Path, end: int, size: int) -> bool:
         return not any(file.read(_END_BLOCK))
 
 
-def _read_at(file: BinaryIO, offset: int, size: int) -> bytes:
+def _read_at(file: io.BufferedReader, offset: int, size: int) -> bytes:
     file.seek(offset, os.SEEK_SET)
     return file.read(size)
 
