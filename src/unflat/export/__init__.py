@@ -1,0 +1,34 @@
+"""What leaves unflat: meshes, splats, videos, pictures and the one-file viewer."""
+
+from unflat.export.layer import Layer, disparity_jumps, layer_points
+from unflat.export.mesh import Mesh, mesh_from_layers, write_mesh
+from unflat.export.picture import (
+    colorize_disparity,
+    contact_sheet,
+    preview_strip,
+    to_uint8,
+    write_depth,
+    write_png,
+)
+from unflat.export.splats import Splats, read_splats, splats_from_layers, write_splats
+from unflat.export.video import write_video
+
+__all__ = [
+    "Layer",
+    "Mesh",
+    "Splats",
+    "colorize_disparity",
+    "contact_sheet",
+    "disparity_jumps",
+    "layer_points",
+    "mesh_from_layers",
+    "preview_strip",
+    "read_splats",
+    "splats_from_layers",
+    "to_uint8",
+    "write_depth",
+    "write_mesh",
+    "write_png",
+    "write_splats",
+    "write_video",
+]
