@@ -1,0 +1,144 @@
+"""From the words of a command line to an exit code.
+
+0 all done; 1 a bug; 2 a person's mistake; 3 some of many inputs failed; 130 stopped by Ctrl-C.
+"""
+
+import difflib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from unflat.cli.verbs import VERBS
+from unflat.errors import UserError
+from unflat.report import versions
+from unflat.terminal import Terminal
+
+DONE, BUG, MISTAKE, SOME_FAILED, STOPPED = 0, 1, 2, 3, 130
+
+_HELP = ("-h", "--help", "help")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code of the command with these arguments (the program's name is not one of them)."""
+    terminal = Terminal()
+    try:
+        name, rest = _split(list(arguments))
+        if name is None:
+            print(_overview(rest[0] if rest else ""))
+            return DONE
+        module = importlib.import_module(VERBS[name].module)
+        options = _parse(name, module.Options, rest)
+        terminal = Terminal(quiet=options.quiet, json_lines=options.json)
+        return _run(module, options, terminal)
+    except UserError as error:
+        return _mistake(terminal, str(error))
+    except BrokenPipeError:
+        # Whoever read us has enough (``unflat ... | head``); nothing more can be said there.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except KeyboardInterrupt:
+        terminal.error("stopped; what is whole is kept, run the same again to continue.")
+        return STOPPED
+
+
+def _run(module: Any, options: Any, terminal: Terminal) -> int:
+    try:
+        return module.run(options, terminal)
+    except (UserError, KeyboardInterrupt, BrokenPipeError):
+        raise
+    except Exception as error:
+        sentence = _out_of_memory(error)
+        if sentence is not None:
+            return _mistake(terminal, sentence)
+        for line in traceback.format_exc().rstrip().splitlines():
+            terminal.error(line)
+        about = ", ".join(f"{name} {version}" for name, version in versions().items())
+        terminal.error(
+            f"this is a bug in unflat, not your mistake; please report it with these lines: {about}"
+        )
+        terminal.object("error", {"error": f"{type(error).__name__}: {error}", "exit_code": BUG})
+        return BUG
+
+
+def _mistake(terminal: Terminal, sentence: str) -> int:
+    terminal.error(sentence)
+    terminal.object("error", {"error": sentence, "exit_code": MISTAKE})
+    return MISTAKE
+
+
+def _out_of_memory(error: Exception) -> str | None:
+    """The sentence for a full memory, None for any other error."""
+    if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError"):
+        if "out of memory" in str(error).lower():
+            return "out of GPU memory; use --device cpu, or close what else uses the GPU."
+    elif isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+        return "out of memory; close other programs, or give a smaller picture or batch."
+    return None
+
+
+def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """The verb and what follows it; no verb where an overview is asked for.
+
+    Raises:
+        UserError: there is no such verb.
+    """
+    if not arguments or arguments[0] in _HELP:
+        return None, []
+    if arguments[0] in ("--version", "-V"):
+        return None, ["--version"]
+    first = arguments[0]
+    if first in VERBS:
+        return first, arguments[1:]
+    group = [name for name in VERBS if name.split()[0] == first]
+    if group:
+        if len(arguments) == 1 or arguments[1] in _HELP:
+            return None, [first]
+        name = f"{first} {arguments[1]}"
+        if name in VERBS:
+            return name, arguments[2:]
+        raise UserError(_unknown(name, group))
+    raise UserError(_unknown(first, list(VERBS)))
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    words = {candidate if " " in name else candidate.split()[0] for candidate in known}
+    near = difflib.get_close_matches(name, sorted(words), 1)
+    advice = f"did you mean {near[0]}?" if near else "see unflat --help."
+    return f"{name}: there is no such verb; {advice}"
+
+
+def _overview(topic: str) -> str:
+    """All verbs, those of a group, or the version."""
+    version = versions()["unflat"]
+    if topic == "--version":
+        return f"unflat {version}"
+    shown = {n: verb for n, verb in VERBS.items() if not topic or n.split()[0] == topic}
+    width = max(len(name) for name in shown)
+    lines = [f"  {name:<{width}}  {verb.summary}" for name, verb in shown.items()]
+    return "\n".join(
+        (
+            f"unflat {version}: flat pictures into 3D",
+            "",
+            "usage: unflat VERB [INPUT ...] [--out FOLDER] [options]",
+            "",
+            *lines,
+            "",
+            "options of a verb: unflat VERB --help",
+            "start with: unflat demo",
+        )
+    )
+
+
+def _parse(name: str, options: type, rest: list[str]) -> Any:
+    """The verb's options; wrong ones end the process with 2 and the nearest suggestion."""
+    import tyro
+
+    return tyro.cli(
+        options,
+        prog=f"unflat {name}",
+        args=rest,
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+    )

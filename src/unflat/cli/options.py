@@ -1,0 +1,104 @@
+"""Options that verbs share: one spelling and one meaning each."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from unflat.errors import UserError
+
+Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
+"""On if named."""
+
+Device = Literal["auto", "cpu", "cuda", "mps"]
+
+_SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speech:
+    """How a verb speaks."""
+
+    quiet: Switch = False
+    """Say nothing but errors."""
+    json: Switch = False
+    """One JSON object per line on stdout, the last is the report; everything else on stderr."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """Verbs whose work takes a while."""
+
+    dry_run: Switch = False
+    """Say what would run, how long and where to; write nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Verbs that write."""
+
+    out: Path | None = None
+    """Where the result goes."""
+    force: Switch = False
+    """Replace an older result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """Verbs that compute."""
+
+    device: Device = "auto"
+    """Where to compute; auto takes a CUDA GPU if there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modelled:
+    """Verbs that need a model."""
+
+    model: str = "vq3d-small"
+    """A name from `unflat models list`, or the path of a model file."""
+    offline: Switch = False
+    """Use no network: a model that is not on this computer is an error."""
+
+
+def seconds_of(text: str, option: str) -> float:
+    """Seconds in a person's duration: "90", "90s", "30m", "2h", "1h30m".
+
+    Args:
+        text: what was given.
+        option: its name, for the message.
+
+    Raises:
+        UserError: it is no duration above 0.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower())
+    whole = "".join(f"{number}{unit}" for number, unit in parts)
+    if whole == re.sub(r"\s+", "", text.lower()) and parts:
+        units = [_SECONDS.get(unit or "s") for _, unit in parts]
+        if all(unit is not None for unit in units):
+            total = sum(float(n) * unit for (n, _), unit in zip(parts, units, strict=True) if unit)
+            if total > 0:
+                return total
+    raise UserError(f"{option} {text}: is no duration; write it as 90s, 30m or 2h.")
+
+
+def names_of(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """The names in a list with commas, each once, in the order given.
+
+    Args:
+        text: what was given, as in "mp4,glb".
+        option: its name, for the message.
+        known: what may be named.
+
+    Raises:
+        UserError: a name is not known.
+    """
+    names = [name.strip().lower().removeprefix(".") for name in text.split(",")]
+    for name in names:
+        if name not in known:
+            raise UserError(
+                f"{option} {name or text}: is not known; choose from {','.join(known)}."
+            )
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,50 @@
+"""Which verbs there are; listing them imports none of them.
+
+A verb's module has ``Options`` (a dataclass, whose docstring is the help) and
+``run(options, terminal) -> int`` (the exit code).
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verb:
+    """One command."""
+
+    module: str
+    """Where its ``Options`` and ``run`` are."""
+    summary: str
+    """What a person gets from it, in one line."""
+
+
+VERBS = {
+    "reconstruct": Verb(
+        module="unflat.cli.reconstruct",
+        summary="one photo, or a folder of them, becomes scenes to look around in",
+    ),
+    "render": Verb(module="unflat.cli.render", summary="a scene becomes a video of a camera path"),
+    "export": Verb(
+        module="unflat.cli.export", summary="a scene becomes GLB, PLY, OBJ, splats, depth, HTML"
+    ),
+    "view": Verb(module="unflat.cli.view", summary="opens the viewer of a scene"),
+    "train vq3d-autoencoder": Verb(
+        module="unflat.cli.train_vq3d_autoencoder",
+        summary="pictures become a model that reconstructs from one photo",
+    ),
+    "evaluate reconstruction": Verb(
+        module="unflat.cli.evaluate_reconstruction",
+        summary="how well a model reconstructs, beside simple baselines",
+    ),
+    "data procedural": Verb(
+        module="unflat.cli.data_procedural",
+        summary="writes made-up scenes with exact depth and cameras",
+    ),
+    "data check": Verb(
+        module="unflat.cli.data_check", summary="what a data set holds, and what of it is unusable"
+    ),
+    "models list": Verb(module="unflat.cli.models_list", summary="the models there are"),
+    "models show": Verb(module="unflat.cli.models_show", summary="the card of one model"),
+    "doctor": Verb(module="unflat.cli.doctor", summary="says what this computer has and lacks"),
+    "demo": Verb(module="unflat.cli.demo", summary="reconstructs a bundled photo"),
+}
+"""In the order in which a person meets them."""

@@ -1,0 +1,103 @@
+"""The models that have a name, and the way from a name or a path to a file.
+
+Listing them reads no weights.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from unflat.errors import UserError
+
+_BUNDLED = Path(__file__).parent / "bundled"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """One model, in words."""
+
+    summary: str
+    """What it is for, in one line."""
+    system: str
+    """Room in `unflat.systems` that reads it."""
+    file: str
+    """Name of the bundled weights."""
+    size_mb: float
+    """Of the file, megabytes."""
+    licence: str
+    """What the weights may be used for."""
+    trained_on: str
+    """Data, in some words."""
+    seconds_cpu: float
+    """From photo to result folder on two CPU cores."""
+    memory_mib: int
+    """Most memory held meanwhile."""
+
+
+MODELS: dict[str, Description] = {
+    "vq3d-small": Description(
+        summary="one photo of anything becomes a scene; 64 px geometry, detail from the photo",
+        system="vq3d",
+        file="vq3d-small.safetensors",
+        size_mb=8,
+        licence="Apache-2.0",
+        trained_on="made-up scenes rendered for it, and freely licensed photographs",
+        seconds_cpu=15,
+        memory_mib=1000,
+    ),
+}
+
+
+def find(name: str | Path, *, offline: bool = False) -> Path:
+    """The weights of a model, given by name or by path.
+
+    A folder of a training run stands for the model it wrote.
+
+    Args:
+        name: from `MODELS`, or a path; a path that exists comes first.
+        offline: whether the network is ruled out. All models of this version are bundled, so
+            none needs it; the message says which.
+
+    Raises:
+        UserError: no such model or file.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.is_dir():
+        if (path / "model.safetensors").is_file():
+            return path / "model.safetensors"
+        raise UserError(f"{name}: holds no model.safetensors; give the path of a model file.")
+    known = MODELS.get(str(name))
+    if known is None:
+        raise UserError(_unknown(str(name)))
+    if not is_here(str(name)):
+        network = " and --offline is set" if offline else ""
+        raise UserError(
+            f"{name}: its weights are not in this installation{network}; "
+            "install unflat again, or give --model the path of a model file."
+        )
+    return _BUNDLED / known.file
+
+
+def is_here(name: str) -> bool:
+    """Whether a named model's weights are on this computer."""
+    return (_BUNDLED / MODELS[name].file).is_file()
+
+
+def card_path(name: str) -> Path:
+    """Where the card of a named model is."""
+    return _BUNDLED / f"{name}.md"
+
+
+def example_picture() -> Path:
+    """The photo that ``unflat demo`` and ``reconstruct --example`` use; its credit lies beside."""
+    return _BUNDLED / "example.jpg"
+
+
+def _unknown(name: str) -> str:
+    if "/" in name or "\\" in name or Path(name).suffix:
+        return f"{name}: there is no such model file; check the path, or see unflat models list."
+    near = difflib.get_close_matches(name, list(MODELS), 1, cutoff=0.4)
+    advice = f"did you mean {near[0]}?" if near else "see unflat models list."
+    return f"{name}: there is no such model; {advice}"
