@@ -140,5 +140,5 @@ def _parse(name: str, options: type, rest: list[str]) -> Any:
         options,
         prog=f"unflat {name}",
         args=rest,
-        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.HelptextFromCommentsOff),
+        config=(tyro.conf.DisallowNone, tyro.conf.HelptextFromCommentsOff),
     )
