@@ -1,0 +1,190 @@
+"""Rays through a field: edges, density and colour at the middles, quadrature.
+
+``render`` makes pictures in chunks of rays; every ray is computed by itself, so the chunk size
+never changes the result.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from unflat.fields.field import Field, Warped
+from unflat.geometry.camera import Camera
+from unflat.geometry.rays import depth_per_distance, image_rays
+from unflat.rendering.quadrature import integrate, weights
+from unflat.rendering.sampling import (
+    Spacing,
+    even_edges,
+    importance_edges,
+    merge_edges,
+    to_distance,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenderOptions:
+    """How rays are cut into intervals and summed."""
+
+    samples: int = 48
+    """Intervals of the first pass, even in the chosen spacing."""
+    fine_samples: int = 0
+    """Further intervals placed where the first pass found matter."""
+    near: float = 0.5
+    """Distance at which rays are first looked at, world units."""
+    far: float = 20.0
+    """Distance at which they end, world units."""
+    spacing: Spacing = "disparity"
+    """Even in 1 / distance (scenes with a background) or in distance (objects)."""
+    opaque_last: bool = True
+    """The last interval takes all light that is left; otherwise the background shows."""
+    background: tuple[float, ...] | None = None
+    """Colour behind rays that keep light; black if absent. Unused when the last is opaque."""
+    chunk: int = 16384
+    """Rays computed at once, over all scenes of the batch: memory, never the result."""
+
+    def __post_init__(self):
+        if not 0 < self.near < self.far:
+            raise ValueError(f"need 0 < near < far, got {self.near} and {self.far}")
+
+
+class RayOutput(NamedTuple):
+    """What rays through a field give."""
+
+    features: Float[Tensor, "batch *rays channels"]
+    """Expected colour, in [0, 1] where the field has three channels."""
+    weights: Float[Tensor, "batch *rays n"]
+    """Share of light that ends in each interval."""
+    edges: Float[Tensor, "batch *rays n+1"]
+    """Distances along the ray, world units."""
+
+    @property
+    def opacity(self) -> Float[Tensor, "batch *rays"]:
+        """Sum of weights, in [0, 1]."""
+        return self.weights.sum(-1)
+
+    @property
+    def middles(self) -> Float[Tensor, "batch *rays n"]:
+        """Distances of the intervals' middles."""
+        return 0.5 * (self.edges[..., 1:] + self.edges[..., :-1])
+
+
+class RenderOutput(NamedTuple):
+    """Pictures of a batch of scenes."""
+
+    features: Float[Tensor, "batch channels height width"]
+    """Colour in [0, 1] (three channels) or features."""
+    depth: Float[Tensor, "batch height width"]
+    """1 / disparity: depth along the optical axis, world units; far where nothing was hit."""
+    disparity: Float[Tensor, "batch height width"]
+    """Expected 1 / depth, 1 / world units; light that was left counts as 0."""
+    opacity: Float[Tensor, "batch height width"]
+    """Sum of weights, in [0, 1]."""
+    termination_variance: Float[Tensor, "batch height width"]
+    """Variance of 1 / depth under the weights, squared units of disparity."""
+
+    @property
+    def rgb(self) -> Float[Tensor, "batch 3 height width"]:
+        """The colour.
+
+        Raises:
+            ValueError: the field gave another number of channels.
+        """
+        if self.features.shape[1] != 3:
+            raise ValueError(f"the field has {self.features.shape[1]} channels, not a colour")
+        return self.features
+
+
+def render_rays(
+    field: Field,
+    origins: Float[Tensor, "batch *rays 3"],
+    directions: Float[Tensor, "batch *rays 3"],
+    edges: Float[Tensor, "batch *rays m"],
+    opaque_last: bool = True,
+) -> RayOutput:
+    """Expected colour along rays, with the weights it came from.
+
+    Where the field measures lengths in a warped space, intervals are as long as the straight line
+    between the warped edges (specs: the projective map takes lines to lines).
+
+    Args:
+        field: asked at the middles of the intervals.
+        origins: world units.
+        directions: unit length.
+        edges: distances, n + 1 per ray, never decreasing.
+        opaque_last: the last interval takes all light that is left.
+    """
+    middles = 0.5 * (edges[..., 1:] + edges[..., :-1])
+    points = origins[..., None, :] + middles[..., None] * directions[..., None, :]
+    output = field(points, directions[..., None, :].expand_as(points))
+    if isinstance(field, Warped):
+        ends = field.warp(origins[..., None, :] + edges[..., None] * directions[..., None, :])
+        lengths = ends.diff(dim=-2).norm(dim=-1)
+    else:
+        lengths = edges.diff(dim=-1)
+    shares = weights(output.density, lengths, opaque_last)
+    return RayOutput(integrate(shares, output.features), shares, edges)
+
+
+@torch.no_grad()
+def render(
+    field: Field, camera: Camera, height: int, width: int, options: RenderOptions
+) -> RenderOutput:
+    """Pictures of a batch of scenes, each through its own camera.
+
+    Args:
+        field: of as many scenes as the camera has entries.
+        camera: batch of one axis.
+        height: pixels.
+        width: pixels.
+        options: sampling; see :class:`RenderOptions`.
+    """
+    rays = image_rays(camera, height, width)
+    batch = rays.origins.shape[0]
+    origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
+    forward = depth_per_distance(camera, rays).flatten(1)
+    step = max(1, options.chunk // batch)
+    parts = [
+        _picture_of(
+            field,
+            origins[:, start : start + step],
+            directions[:, start : start + step],
+            forward[:, start : start + step],
+            options,
+        )
+        for start in range(0, height * width, step)
+    ]
+    flat = torch.cat(parts, dim=1).unflatten(1, (height, width))
+    disparity, variance, opacity = flat[..., -3], flat[..., -2], flat[..., -1]
+    return RenderOutput(
+        features=flat[..., :-3].permute(0, 3, 1, 2),
+        depth=1 / disparity.clamp_min(1 / options.far),
+        disparity=disparity,
+        opacity=opacity,
+        termination_variance=variance,
+    )
+
+
+def _picture_of(
+    field: Field, origins: Tensor, directions: Tensor, forward: Tensor, options: RenderOptions
+) -> Tensor:
+    """Features, disparity, variance and opacity of a chunk of rays, side by side."""
+    s = even_edges(options.samples, device=origins.device).expand(*origins.shape[:-1], -1)
+    edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
+    result = render_rays(field, origins, directions, edges, options.opaque_last)
+    if options.fine_samples:
+        fine = importance_edges(s, result.weights, options.fine_samples)
+        s = merge_edges(s, fine)
+        edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
+        result = render_rays(field, origins, directions, edges, options.opaque_last)
+    features = result.features
+    if options.background is not None:
+        behind = torch.tensor(options.background, device=features.device, dtype=features.dtype)
+        features = features + (1 - result.opacity)[..., None] * behind
+    inverse = 1 / (result.middles * forward[..., None])
+    disparity = (result.weights * inverse).sum(-1)
+    variance = (result.weights * (inverse - disparity[..., None]).square()).sum(-1)
+    rest = torch.stack([disparity, variance, result.opacity], dim=-1)
+    return torch.cat([features, rest], dim=-1)
