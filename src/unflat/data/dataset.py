@@ -29,8 +29,10 @@ NO_LABEL = -1
 
 
 def open_source(path: str | Path) -> PictureSource:
-    """The reader for a folder or a tar."""
+    """The reader for a folder or a tar; a folder with a ``train.tar`` in it means that tar."""
     path = Path(path)
+    if (path / "train.tar").is_file():
+        return ShardSource(path / "train.tar")
     if path.is_dir():
         return FolderSource(path)
     if path.suffix == ".tar":

@@ -76,6 +76,10 @@ class ShardSource:
         self.rejects = list(self.shard.rejects)
         self._class_names = _class_list(self.shard.path)
         self._indices: list[int] = []
+        if any(entry.key.endswith("/meta") for entry in self.shard.entries):
+            raise UserError(
+                f"{path}: holds posed scenes to evaluate on; give pictures to train from."
+            )
         for index, entry in enumerate(self.shard.entries):
             if _picture_ending(entry.members) is None:
                 self.rejects.append(Reject(name=self._name(index), reason="holds no picture"))
