@@ -32,11 +32,9 @@ def test_equals_a_plain_loop(seed: int, zeros: set[int]):
         directions[:, axis] = 0.0
     directions = torch.nn.functional.normalize(directions, dim=-1)
     hits = intersect_box(Rays(origins, directions), BOUNDS)
-    for k in range(40):
-        near, far, hit = slab_loop(origins[k].tolist(), directions[k].tolist())
-        assert bool(hits.hit[k]) == hit
-        torch.testing.assert_close(float(hits.near[k]), near)
-        torch.testing.assert_close(float(hits.far[k]), far)
+    rays = zip(origins.tolist(), directions.tolist(), strict=True)
+    expected = torch.tensor([slab_loop(o, d) for o, d in rays], dtype=torch.float64)
+    torch.testing.assert_close(torch.stack([part.double() for part in hits], dim=-1), expected)
 
 
 def test_axis_parallel_rays_in_and_beside_the_slab_and_in_a_face():

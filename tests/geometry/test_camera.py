@@ -4,24 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_cameras import random_camera
 
-from unflat.geometry.camera import Camera, invert_rigid
-from unflat.geometry.pose import orbit_pose, rotation_from_vector
+from unflat.geometry.camera import Camera, CameraKind, invert_rigid
+from unflat.geometry.pose import orbit_pose
 from unflat.geometry.rays import camera_rays, depth_per_distance, image_rays, pixel_grid
 
 QUIET = settings(max_examples=20, deadline=None, derandomize=True)
-
-
-def random_camera(seed: int, batch: tuple[int, ...] = (), kind: str = "perspective") -> Camera:
-    generator = torch.Generator().manual_seed(seed)
-    pose = torch.eye(4, dtype=torch.float64).repeat(*batch, 1, 1)
-    draw = torch.randn(*batch, 6, generator=generator, dtype=torch.float64)
-    pose[..., :3, :3] = rotation_from_vector(draw[..., :3])
-    pose[..., :3, 3] = draw[..., 3:]
-    spread = torch.rand(*batch, 4, generator=generator, dtype=torch.float64)
-    low = torch.tensor([0.6, 0.6, 0.4, 0.4], dtype=torch.float64)
-    span = torch.tensor([1.5, 1.5, 0.2, 0.2], dtype=torch.float64)
-    return Camera(camera_to_world=pose, intrinsics=low + span * spread, kind=kind)
 
 
 def test_identity_camera_sees_right_down_forward():
@@ -44,7 +33,7 @@ def test_fov_is_across_the_width_and_pixels_are_square():
 @pytest.mark.parametrize("kind", ["perspective", "orthographic"])
 @QUIET
 @given(seed=st.integers(0, 10_000))
-def test_points_of_a_ray_fall_on_its_picture_coordinates(kind: str, seed: int):
+def test_points_of_a_ray_fall_on_its_picture_coordinates(kind: CameraKind, seed: int):
     camera = random_camera(seed, (2,), kind)
     uv = torch.rand(2, 7, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
     rays = camera_rays(camera, uv)
