@@ -8,6 +8,7 @@ from unflat.training.checkpoint import (
     read_checkpoint,
 )
 from unflat.training.config import TrainConfig
+from unflat.training.distribution import mean_over_processes, process_rank
 from unflat.training.ema import Ema
 from unflat.training.event import ConsoleReporter, Event
 from unflat.training.loop import TrainResult, train
@@ -31,7 +32,9 @@ __all__ = [
     "load_init",
     "load_weights",
     "lr_factor",
+    "mean_over_processes",
     "newest_checkpoint",
+    "process_rank",
     "rand_per_sample",
     "randn_per_sample",
     "read_checkpoint",

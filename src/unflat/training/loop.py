@@ -7,20 +7,19 @@ are taken from the number. So a run that was killed goes on to the same losses (
 with one process), and two processes do what one does at the same global batch.
 """
 
+import json
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed
 
-from unflat.errors import UserError, require_extra
+from unflat.errors import UserError
 from unflat.training.checkpoint import (
     Checkpoint,
     copy_matching,
@@ -31,19 +30,22 @@ from unflat.training.checkpoint import (
     save_checkpoint,
 )
 from unflat.training.config import TrainConfig
+from unflat.training.distribution import (
+    StepModule,
+    largest_over_processes,
+    make_accelerator,
+    refuse_drift,
+)
 from unflat.training.ema import Ema
 from unflat.training.event import ConsoleReporter, Event, EventKind, OnEvent
+from unflat.training.feeding import Feeder
 from unflat.training.guard import LastGood
-from unflat.training.randomness import (
-    local_size,
-    split_batch,
-    step_generator,
-    step_seed,
-    with_position,
-)
+from unflat.training.means import RunningMeans
+from unflat.training.randomness import first_samples, split_batch, step_generator, step_seed
 from unflat.training.recipe import BatchSource, Recipe
-from unflat.training.run_folder import read_run, refuse_used, versions, write_run
+from unflat.training.run_folder import make_folder, read_run, refuse_used, versions, write_run
 from unflat.training.schedule import lr_factor, run_progress
+from unflat.training.stop import StopWish, stop_signals
 from unflat.training.threads import fastest_threads
 from unflat.training.tracking import Tracker
 
@@ -88,6 +90,7 @@ def train(
         out: the run's folder, new or empty unless ``resume``.
         resume: go on from the newest whole checkpoint in ``out``, or begin if there is none.
         init: a model file, checkpoint or run whose weights are the start; optimizer fresh.
+            Without effect where a checkpoint is resumed.
         on_event: told what happens, on the first process; None shows it on the terminal.
         about: kept under ``about`` in run.json, as in where the data is.
 
@@ -95,7 +98,12 @@ def train(
         UserError: ``out`` is in use, ``init`` unreadable, or the losses stay not finite.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
-    return _Run(recipe, batches, config, Path(out), on_event, about or {}).run(resume, init)
+    had_group = distributed.is_available() and distributed.is_initialized()
+    run = _Run(recipe, batches, config, Path(out), on_event, about or {})
+    result = run.run(resume, init)
+    if run.world_size > 1 and not had_group:
+        distributed.destroy_process_group()
+    return result
 
 
 class _Run:
@@ -108,23 +116,23 @@ class _Run:
         on_event: OnEvent | None,
         about: dict[str, Any],
     ) -> None:
-        self.recipe, self.batches, self.config, self.out = recipe, batches, config, out
-        self.about = about
+        self.recipe, self.config, self.out, self.about = recipe, config, out, about
+        self.init: str | None = None
         self.networks = recipe.networks
-        self.accelerator = _accelerator(config)
+        self.accelerator = make_accelerator(config)
+        self.device: torch.device = self.accelerator.device
         self.is_main = bool(self.accelerator.is_main_process)
         self.rank = int(self.accelerator.process_index)
         self.world_size = int(self.accelerator.num_processes)
+        self.feeder = Feeder(batches, self.rank, self.world_size, self.device)
         self.on_event = (on_event or ConsoleReporter()) if self.is_main else _silent
         self.step = 0
-        self.elapsed_before = 0.0
-        self.started = time.monotonic()
-        self.failures = 0
-        self.good_steps = 0
-        self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.elapsed_before, self.started = 0.0, time.monotonic()
+        self.failures = self.good_steps = 0
+        self.means = RunningMeans()
         self.metrics: dict[str, float] = {}
         self.warnings: list[str] = []
+        self.tracker: Tracker | None = None
         self.checkpoint_path: Path | None = None
         self.threads: int | None = None
 
@@ -132,30 +140,31 @@ class _Run:
 
     def run(self, resume: bool, init: Path | str | None) -> TrainResult:
         """Prepare, loop, finish."""
-        checkpoint = self._open(resume)
-        self._prepare(init if checkpoint is None else None)
+        checkpoint = self._open(resume, init)
+        self._prepare(begin=checkpoint is None)
         if checkpoint is not None:
             self._load(checkpoint)
         self._set_threads(checkpoint)
         self.good.take(self.step)
-        self.tracker = None
+        self.started = time.monotonic()
         if self.is_main:
             self._write_run("running")
             self.tracker = Tracker(self.out, self.step, self.config.tensorboard)
-        self.started = time.monotonic()
         self._tell("start", self._start_line())
         try:
-            with _stop_signals() as stop:
+            with stop_signals() as stop:
                 self._loop(stop)
+            self._tell("end", f"{self.out}: {self.step} steps in {self.elapsed():.0f} s, all saved")
         finally:
+            self.feeder.close()
             if self.tracker is not None:
                 self.tracker.close()
-        self._tell("end", f"finished after {self.step} steps, {self.elapsed():.0f} s: {self.out}")
+            if isinstance(self.on_event, ConsoleReporter):
+                self.on_event.close()
         return self._result()
 
-    def _loop(self, stop: "_Stop") -> None:
-        elapsed = self.elapsed()
-        stopped = False
+    def _loop(self, stop: StopWish) -> None:
+        elapsed, stopped = self.elapsed(), False
         self.logged_at, self.logged_step = time.monotonic(), self.step
         while self._progress(elapsed) < 1.0 and not stopped:
             elapsed, stopped = self._one_step(self._progress(elapsed), stop)
@@ -163,68 +172,56 @@ class _Run:
                 self._sample()
             if self._is_due(self.config.checkpoint_every):
                 self._save()
-        finished = self._progress(elapsed) >= 1.0
         if self.checkpoint_path is None or self.checkpoint_path.name != f"{self.step:06d}":
             self._save()
-        self._write_run("finished" if finished else "stopped")
-        if not finished:
-            self._tell("stop", f"stopped at step {self.step}, all saved; --resume goes on.")
+        if self._progress(elapsed) < 1.0:
+            self._write_run("stopped")
+            self._tell("stop", f"{self.out}: stopped at step {self.step}, saved; --resume goes on")
             raise KeyboardInterrupt
         if self.config.sample_every and self.step % self.config.sample_every:
             self._sample()
+        self._write_run("finished")
 
-    def _one_step(self, progress: float, stop: "_Stop") -> tuple[float, bool]:
+    def _one_step(self, progress: float, stop: StopWish) -> tuple[float, bool]:
         """One optimizer step, or one batch skipped; seconds of the run, and whether to stop."""
         terms = self._gradients(progress)
         norm = self._clip()
-        finite = bool(torch.isfinite(terms["loss"] + norm))
-        is_bad, is_stopped, elapsed = self._agree(not finite, stop.is_set(), self.elapsed())
-        if is_bad:
-            self._go_back(f"loss {float(terms['loss'])}, gradient norm {float(norm)}")
-            return elapsed, is_stopped
-        self._set_lr(progress)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        torch.manual_seed(step_seed(self.config.seed, self.step, "after"))
-        figures = self.recipe.after_step(self.step)
-        if self.ema is not None:
-            self.ema.update(self.step)
-        self.step += 1
-        self._count_good_step()
-        self._add(terms | {"grad_norm": norm})
-        if self.step % self.config.log_every == 0:
-            self._log(progress, figures)
+        is_finite = bool(torch.isfinite(terms["loss"] + norm))
+        answers = [float(not is_finite), float(stop.came), self.elapsed()]
+        any_bad, any_stop, elapsed = largest_over_processes(answers, self.device)
+        if any_bad:
+            self._go_back(f"loss {float(terms['loss']):g}, gradient norm {float(norm):g}")
+        else:
+            figures = self._update(progress)
+            self.means.add(terms | {"grad_norm": norm})
+            if self._is_due(self.config.log_every):
+                self._log(progress, figures)
         self._tell("step")
-        return elapsed, is_stopped
+        return elapsed, any_stop > 0
 
     def _gradients(self, progress: float) -> dict[str, Tensor]:
         """Mean terms of this step's batch; gradients are left on the parameters."""
-        seed, device = self.config.seed, self.accelerator.device
-        batch = with_position(self.batches.batch(self.step), self.rank, self.world_size)
-        batch = {
-            name: value if name == "batch_size" else value.to(device, non_blocking=True)
-            for name, value in batch.items()
-        }
+        seed, parts = self.config.seed, self.config.accumulate
         terms: dict[str, Tensor] = {}
-        parts = split_batch(batch, self.config.accumulate)
-        for i, part in enumerate(parts):
+        for i, part in enumerate(split_batch(self.feeder.batch(self.step), parts)):
             # for dropout and the like, which take no generator
             torch.manual_seed(step_seed(seed, self.step, f"rank {self.rank} part {i}"))
-            generator = step_generator(seed, self.step, device)
+            generator = step_generator(seed, self.step, self.device)
             with self.accelerator.accumulate(self.model):
                 results = self.model(part, progress, generator)
                 self.accelerator.backward(results["loss"])
             for name, value in results.items():
-                share = value.detach().float() / len(parts)
+                share = value.detach().float() / parts
                 terms[name] = terms[name] + share if name in terms else share
         return terms
 
     def _clip(self) -> Tensor:
         limit = self.config.clip_norm or math.inf
         norm = self.accelerator.clip_grad_norm_(self.networks.parameters(), limit)
-        return torch.as_tensor(norm, device=self.accelerator.device).detach().float()
+        return torch.as_tensor(norm, device=self.device).detach().float()
 
-    def _set_lr(self, progress: float) -> None:
+    def _update(self, progress: float) -> dict[str, float]:
+        """The optimizer's step and what follows it; the recipe's figures."""
         self.lr = self.config.lr * lr_factor(
             self.step,
             progress,
@@ -233,16 +230,20 @@ class _Run:
             final_fraction=self.config.final_lr_fraction,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * group.get("lr_scale", 1.0)
-
-    def _agree(self, bad: bool, stop: bool, elapsed: float) -> tuple[bool, bool, float]:
-        """The same three answers on all processes: any, any, largest."""
-        if self.world_size == 1:
-            return bad, stop, elapsed
-        values = torch.tensor([float(bad), float(stop), elapsed], device=self.accelerator.device)
-        torch.distributed.all_reduce(values, op=torch.distributed.ReduceOp.MAX)
-        bad_any, stop_any, longest = values.tolist()
-        return bad_any > 0, stop_any > 0, longest
+            group["lr"] = self.lr * group["lr_scale"]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.manual_seed(step_seed(self.config.seed, self.step, "after"))
+        figures = self.recipe.after_step(self.step)
+        if self.ema is not None:
+            self.ema.update(self.step)
+        self.step += 1
+        self.good_steps += 1
+        if self.good_steps >= self.config.guard_every:
+            self.failures = 0
+        if self._is_due(self.config.guard_every):
+            self.good.take(self.step)
+        return figures
 
     # -- guard -----------------------------------------------------------------------------------
 
@@ -268,29 +269,11 @@ class _Run:
                 f"{skipped}; lower the learning rate ({self.config.lr:g}) or check the data."
             )
 
-    def _count_good_step(self) -> None:
-        self.good_steps += 1
-        if self.good_steps >= self.config.guard_every:
-            self.failures = 0
-        if self.step % self.config.guard_every == 0:
-            self.good.take(self.step)
-
     # -- figures, pictures, checkpoints ----------------------------------------------------------
 
-    def _add(self, terms: dict[str, Tensor]) -> None:
-        for name, value in terms.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
-
     def _log(self, progress: float, figures: dict[str, float]) -> None:
-        means = torch.stack([self.sums[name] / self.count for name in self.sums])
-        if self.world_size > 1:
-            torch.distributed.all_reduce(means)
-            means = means / self.world_size
-        self.metrics = dict(zip(self.sums, means.tolist(), strict=True)) | figures
-        self.sums, self.count = {}, 0
-        now = time.monotonic()
-        done = self.step - self.logged_step
+        self.metrics = self.means.take() | figures
+        now, done = time.monotonic(), self.step - self.logged_step
         rate = done * self.config.batch_size / max(now - self.logged_at, 1e-9)
         self.logged_at, self.logged_step = now, self.step
         values = {"step": self.step, **self.metrics, "lr": self.lr, "progress": progress}
@@ -302,16 +285,11 @@ class _Run:
 
     def _sample(self) -> None:
         if self.tracker is not None:
-            batch = with_position(self.batches.batch(0), self.rank, self.world_size)
-            size = min(_SAMPLES, local_size(batch))
-            batch = {
-                name: value[:size].to(self.accelerator.device) if value.ndim else value
-                for name, value in batch.items()
-            }
+            batch = first_samples(self.feeder.batch(0, ahead=False), _SAMPLES)
             torch.manual_seed(step_seed(self.config.seed, 0, "sample"))
             with torch.no_grad(), self._averaged():
                 path = self.tracker.picture(self.step, self.recipe.sample(batch))
-            self._tell("sample", "", {"path": str(path)})
+            self._tell("sample", values={"path": str(path)})
         self.accelerator.wait_for_everyone()
 
     @contextmanager
@@ -323,6 +301,7 @@ class _Run:
             yield
 
     def _save(self) -> None:
+        refuse_drift(self.networks, self.step)
         self.good.take(self.step)  # a resumed run has this state to go back to, so has this one
         self.checkpoint_path = self.out / "checkpoints" / f"{self.step:06d}"
         if self.is_main:
@@ -334,7 +313,7 @@ class _Run:
                 state=self._state(),
                 keep=self.config.keep,
             )
-            self._tell("checkpoint", "", {"path": str(self.checkpoint_path)})
+            self._tell("checkpoint", values={"path": str(self.checkpoint_path)})
         self.accelerator.wait_for_everyone()
 
     def _state(self) -> dict[str, Any]:
@@ -345,8 +324,7 @@ class _Run:
             "threads": self.threads,
             "failures": self.failures,
             "good_steps": self.good_steps,
-            "sums": {name: float(value) for name, value in self.sums.items()},
-            "count": self.count,
+            "means": self.means.to_json(),
             **versions(),
             "train": self.config.to_json(),
             "recipe": self.recipe.config_json(),
@@ -354,16 +332,18 @@ class _Run:
 
     # -- beginning -------------------------------------------------------------------------------
 
-    def _open(self, resume: bool) -> Checkpoint | None:
+    def _open(self, resume: bool, init: Path | str | None) -> Checkpoint | None:
         """Check the run's folder on all processes, then make it; the checkpoint to go on from."""
         checkpoint = None
+        self.init = str(init) if init is not None else None
         if resume:
             was = read_run(self.out)
-            if was.get("recipe") != self.recipe.config_json():
+            if was.get("recipe") != json.loads(json.dumps(self.recipe.config_json())):
                 raise UserError(
                     f"{self.out}: was begun with another model or config; resume it without "
                     "those options, or choose another --out."
                 )
+            self.init = self.init or was.get("init")
             checkpoint, passed = newest_checkpoint(self.out)
             for sentence in passed:
                 self._warn(sentence)
@@ -373,27 +353,27 @@ class _Run:
             refuse_used(self.out)
         self.accelerator.wait_for_everyone()
         if self.is_main:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folder(self.out)
         return checkpoint
 
-    def _prepare(self, init: Path | str | None) -> None:
-        if init is not None:
-            self._begin_from(init)
+    def _prepare(self, begin: bool) -> None:
+        if begin and self.init is not None:
+            self._begin_from(self.init)
         settings = [{"lr_scale": 1.0, **group} for group in self.recipe.parameter_groups()]
         optimizer = torch.optim.AdamW(
             settings,
             lr=self.config.lr,
             betas=self.config.betas,
             weight_decay=self.config.weight_decay,
-            fused=self.accelerator.device.type in ("cpu", "cuda"),
+            fused=self.device.type in ("cpu", "cuda"),
         )
-        self.model, self.optimizer = self.accelerator.prepare(_StepModule(self.recipe), optimizer)
+        self.model, self.optimizer = self.accelerator.prepare(StepModule(self.recipe), optimizer)
         self.model.train()
         decay = self.config.ema_decay
         self.ema = Ema(self.networks, decay) if decay > 0 else None
         self.good = LastGood(self.networks, self.ema, self.optimizer.optimizer)
 
-    def _begin_from(self, init: Path | str) -> None:
+    def _begin_from(self, init: str) -> None:
         left = copy_matching(self.networks, load_init(init))
         total = len(self.networks.state_dict())
         if len(left) == total:
@@ -404,17 +384,19 @@ class _Run:
 
     def _load(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
-        self.networks.load_state_dict(checkpoint.weights())
+        weights = checkpoint.weights()
+        left = copy_matching(self.networks, weights)
+        if left:
+            raise UserError(
+                f"{checkpoint.path}: does not fit this version of the model ({'; '.join(left)}); "
+                "start from it with --init in another --out."
+            )
         if self.ema is not None:
-            self.ema.load(checkpoint.ema() or checkpoint.weights())
+            self.ema.load(checkpoint.ema() or weights)
         load_optimizer_tensors(self.optimizer.optimizer, self.networks, checkpoint.optimizer())
         self.step, self.elapsed_before = checkpoint.step, float(state["elapsed"])
         self.failures, self.good_steps = int(state["failures"]), int(state["good_steps"])
-        device = self.accelerator.device
-        self.sums = {
-            name: torch.tensor(value, device=device) for name, value in state["sums"].items()
-        }
-        self.count = int(state["count"])
+        self.means.load(state.get("means", {}), self.device)
         self.checkpoint_path = checkpoint.path
         self._tell("resume", f"{self.out}: going on after step {self.step}.")
         old, new = TrainConfig.from_json(state["train"]).to_json(), self.config.to_json()
@@ -423,7 +405,7 @@ class _Run:
             self._warn(f"{self.out}: going on with other settings: {', '.join(changed)}.")
 
     def _set_threads(self, checkpoint: Checkpoint | None) -> None:
-        if self.accelerator.device.type != "cpu":
+        if self.device.type != "cpu":
             return
         chosen = self.config.threads
         if chosen is None and checkpoint is not None:
@@ -446,6 +428,7 @@ class _Run:
                     "step": self.step,
                     "recipe": self.recipe.config_json(),
                     "train": self.config.to_json(),
+                    "init": self.init,
                     "about": self.about,
                     "processes": self.world_size,
                     **versions(),
@@ -485,7 +468,7 @@ class _Run:
 
     def _start_line(self) -> str:
         millions = sum(p.numel() for p in self.networks.parameters()) / 1e6
-        where = str(self.accelerator.device)
+        where = str(self.device)
         if self.threads is not None:
             where += f", {self.threads} thread{'s' if self.threads > 1 else ''}"
         if self.world_size > 1:
@@ -502,77 +485,6 @@ class _Run:
             metrics=self.metrics,
             warnings=tuple(self.warnings),
         )
-
-
-class _StepModule(nn.Module):
-    """A recipe's step as a module's forward, which is what Accelerate prepares."""
-
-    def __init__(self, recipe: Recipe) -> None:
-        super().__init__()
-        self.networks = recipe.networks
-        self._step: Callable[..., dict[str, Tensor]] = recipe.step
-
-    def forward(
-        self, batch: dict[str, Tensor], progress: float, generator: torch.Generator
-    ) -> dict[str, Tensor]:
-        terms = self._step(batch, progress, generator)
-        return {name: v if name == "loss" else v.detach() for name, v in terms.items()}
-
-
-class _Stop:
-    """Whether Ctrl-C or SIGTERM came."""
-
-    def __init__(self) -> None:
-        self.came = False
-
-    def is_set(self) -> bool:
-        return self.came
-
-
-@contextmanager
-def _stop_signals() -> Iterator[_Stop]:
-    """Inside the block the first Ctrl-C or SIGTERM is only noted; a second one acts at once."""
-    stop = _Stop()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    names = (signal.SIGINT, signal.SIGTERM)
-    before = {name: signal.getsignal(name) for name in names}
-
-    def note(_number: int, _frame: object) -> None:
-        stop.came = True
-        for name in names:
-            signal.signal(name, before[name])
-
-    for name in names:
-        signal.signal(name, note)
-    try:
-        yield stop
-    finally:
-        for name in names:
-            signal.signal(name, before[name])
-
-
-def _accelerator(config: TrainConfig) -> Any:
-    """An Accelerator as the config wants it; what an earlier run in this process set is dropped."""
-    purpose = "training"
-    accelerate = require_extra("accelerate", "train", purpose)
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: no CUDA device was found; use --device cpu.")
-    if config.device == "mps" and not torch.backends.mps.is_available():
-        raise UserError("--device mps: no Apple GPU was found; use --device cpu.")
-    on_cpu = config.device == "cpu" or (
-        config.device == "auto"
-        and not (torch.cuda.is_available() or torch.backends.mps.is_available())
-    )
-    accelerate.state.AcceleratorState._reset_state(reset_partial_state=True)
-    ddp = accelerate.DistributedDataParallelKwargs(broadcast_buffers=False)
-    return accelerate.Accelerator(
-        cpu=on_cpu,
-        mixed_precision="bf16" if config.precision == "bf16" else "no",
-        gradient_accumulation_steps=config.accumulate,
-        kwargs_handlers=[ddp],
-    )
 
 
 def _silent(_event: Event) -> None:

@@ -95,6 +95,11 @@ def split_batch(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]
     ]
 
 
+def first_samples(batch: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """The first samples of a batch, at most ``count``."""
+    return {name: value[:count] if value.ndim else value for name, value in batch.items()}
+
+
 def _position(batch: dict[str, Tensor]) -> tuple[int, Tensor | None]:
     if "position" in batch and "batch_size" in batch:
         return int(batch["batch_size"]), batch["position"]

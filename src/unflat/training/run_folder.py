@@ -69,6 +69,21 @@ def refuse_used(out: Path) -> None:
         raise UserError(f"{out}: is not empty and holds no run; choose another --out.")
 
 
+def make_folder(out: Path) -> None:
+    """Make the run's folder, if it is not there.
+
+    Raises:
+        UserError: it can not be made or written to.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        probe = out / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{out}: can not be written to; choose another --out.") from error
+
+
 def versions() -> dict[str, str]:
     """Versions of unflat and torch, as checkpoints and run.json keep them."""
     return {name: metadata.version(name) for name in ("unflat", "torch")}

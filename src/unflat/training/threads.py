@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-_REPEATS = 3
+_REPEATS = 2
 
 
 def fastest_threads(work: Callable[[], object]) -> int:
@@ -15,7 +15,7 @@ def fastest_threads(work: Callable[[], object]) -> int:
     is faster. Nothing is measured where torch has one thread.
 
     Args:
-        work: a representative piece, without lasting effects; called up to eight times.
+        work: a representative piece, without lasting effects; called six times.
     """
     most = torch.get_num_threads()
     if most == 1:
@@ -29,7 +29,7 @@ def fastest_threads(work: Callable[[], object]) -> int:
             start = time.perf_counter()
             work()
             times.append(time.perf_counter() - start)
-        seconds[threads] = sorted(times)[_REPEATS // 2]
+        seconds[threads] = min(times)
     best = min(seconds, key=lambda threads: seconds[threads])
     torch.set_num_threads(best)
     return best
