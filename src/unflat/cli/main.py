@@ -96,6 +96,8 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
     if group:
         if len(arguments) == 1 or arguments[1] in _HELP:
             return None, [first]
+        if arguments[1].startswith("-") and len(group) == 1:
+            return group[0], arguments[1:]
         name = f"{first} {arguments[1]}"
         if name in VERBS:
             return name, arguments[2:]

@@ -102,3 +102,15 @@ def names_of(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
                 f"{option} {name or text}: is not known; choose from {','.join(known)}."
             )
     return tuple(dict.fromkeys(names))
+
+
+def require_range(
+    value: float | None, lowest: float, highest: float, option: str, unit: str
+) -> None:
+    """Refuse a number outside its range; None passes.
+
+    Raises:
+        UserError: it is below ``lowest`` or above ``highest``.
+    """
+    if value is not None and not lowest <= value <= highest:
+        raise UserError(f"{option} {value:g}: must be from {lowest:g} to {highest:g} {unit}.")

@@ -82,13 +82,14 @@ class Options(Speech, Planned):
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of training."""
-    from unflat.cli.training_run import changed, earlier, mix, open_datasets
+    from unflat.cli.training_run import changed, earlier, mix, open_datasets, require_data
     from unflat.systems.vq3d.config import PRESETS
     from unflat.systems.vq3d.recipe import LossConfig, Vq3dRecipe
     from unflat.training import TrainConfig, train
 
     before = earlier(options.out, options.resume, options.config)
     about = _about(options, before.get("about", {}))
+    require_data(about)
     model = changed(PRESETS[about["preset"]](), before.get("config", {}), '"config"')
     loss = changed(LossConfig(), before.get("loss", {}), '"loss"')
     named = _named(options, about)

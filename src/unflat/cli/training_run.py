@@ -70,6 +70,18 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
         raise UserError(f"{where}: {error}.") from error
 
 
+def require_data(about: Mapping[str, Any]) -> None:
+    """Refuse a run without data before anything is loaded.
+
+    Raises:
+        UserError: no data is named.
+    """
+    if not about.get("data"):
+        raise UserError(
+            "--data: names no data set; give a folder of pictures, a .tar, or the word example."
+        )
+
+
 def open_datasets(about: Mapping[str, Any], resolution: int) -> list["PictureDataset"]:
     """One data set for each path of ``about["data"]``, whole in memory.
 
@@ -78,14 +90,10 @@ def open_datasets(about: Mapping[str, Any], resolution: int) -> list["PictureDat
         resolution: side of the model's picture in pixels.
 
     Raises:
-        UserError: no data is named, or one of it is unusable.
+        UserError: one of it is unusable.
     """
     from unflat.data import PictureDataset
 
-    if not about.get("data"):
-        raise UserError(
-            "--data: names no data set; give a folder of pictures, a .tar, or the word example."
-        )
     datasets = []
     with tempfile.TemporaryDirectory(prefix="unflat-") as folder:
         for text in about["data"]:
@@ -152,6 +160,5 @@ def _path_and_classes(text: str) -> tuple[str, list[str] | None]:
 def _example(folder: Path, resolution: int) -> Path:
     from unflat.data.procedural import write_procedural
 
-    out = folder / EXAMPLE
-    write_procedural(out, count=_EXAMPLE_SCENES, resolution=max(_EXAMPLE_SIDE, resolution), seed=0)
-    return out
+    side = max(_EXAMPLE_SIDE, resolution)
+    return write_procedural(folder / EXAMPLE, count=_EXAMPLE_SCENES, resolution=side).train

@@ -1,0 +1,102 @@
+"""``unflat evaluate reconstruction``: how well a model reconstructs, beside simple baselines."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from unflat.cli.options import Computed, Modelled, Planned, Speech, Switch
+from unflat.errors import UserError
+from unflat.report import Report
+from unflat.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Speech, Planned, Computed, Modelled):
+    """How well a model reconstructs scenes whose cameras and depths are known.
+
+    Baselines are measured in the same run: the input unchanged, and the input warped by depth.
+    """
+
+    data: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")]
+    """Posed scenes: .tar files or folders, as `unflat data procedural` writes val.tar."""
+    photos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Pictures without cameras, for the canonical figures."""
+    report: Path | None = None
+    """JSON file for the figures and the protocol."""
+    force: Switch = False
+    """Replace an older report."""
+    limit: int | None = None
+    """Only the first so many scenes and photos."""
+    resolution: int | None = None
+    """Side in pixels at which all is compared; the model's own if not given."""
+    per_scene: Switch = False
+    """Keep every scene's values in the report."""
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of evaluating."""
+    from unflat.hub import find
+
+    target = options.report
+    if target is not None and target.exists() and not options.force:
+        raise UserError(f"{target}: is there already; add --force to replace it.")
+    if options.limit is not None and options.limit < 1:
+        raise UserError(f"--limit {options.limit}: must be at least 1.")
+    model = find(options.model, offline=options.offline)
+    if options.dry_run:
+        terminal.line(f"would evaluate {model} on {', '.join(map(str, options.data))}")
+        terminal.object("plan", {"model": str(model), "report": str(target) if target else None})
+        return 0
+    from unflat.evaluation.reconstruction import evaluate_reconstruction
+
+    report = Report(
+        "evaluate reconstruction",
+        inputs=[str(path) for path in (*options.data, *options.photos)],
+        device=options.device,
+        settings={"model": options.model, "limit": options.limit, "resolution": options.resolution},
+        listener=terminal,
+    )
+    with report.stage("evaluate", total=1, unit="") as stage:
+
+        def told(done: int, total: int) -> None:
+            stage.total = total
+            stage.advance(done - stage.done)
+
+        found = evaluate_reconstruction(
+            model,
+            list(options.data),
+            photos=list(options.photos) or None,
+            limit=options.limit,
+            resolution=options.resolution,
+            device=options.device,
+            per_scene=options.per_scene,
+            progress=told,
+        )
+    _print(found["figures"], terminal)
+    report.figures = found.pop("figures")
+    if target is not None:
+        _write(target, {**report.json(), **found})
+        terminal.line(f"wrote {target}")
+    terminal.object("report", {**report.json(), **found})
+    return 0
+
+
+def _print(figures: dict[str, dict[str, Any]], terminal: Terminal) -> None:
+    """One block for each mode, a figure a line."""
+    for mode, values in figures.items():
+        terminal.line(mode)
+        for name, value in values.items():
+            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
+            terminal.line(f"  {name:<32} {shown}")
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    import json
+
+    from unflat.files import atomic_path
+
+    with atomic_path(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,0 +1,32 @@
+"""``unflat export``: a scene becomes a mesh, splats, depth, a video, a viewer."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from unflat.cli.options import Placed, Planned, Speech, names_of
+from unflat.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Speech, Planned, Placed):
+    """A scene becomes files for other programs, beside the scene or in the folder --out."""
+
+    scene: Annotated[Path, tyro.conf.Positional]
+    """A scene.safetensors, or the result folder that holds one."""
+    format: str = "glb"
+    """Which, as in glb,splat: glb ply obj (meshes with vertex colours), splat, depth, mp4, webp,
+    html."""
+    describe: str | None = None
+    """A sentence for people who do not see the model, kept in the file."""
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of exporting."""
+    from unflat.cli.written_scene import write
+    from unflat.result import FORMATS
+
+    formats = names_of(options.format, "--format", FORMATS)
+    return write("export", options, formats, terminal, describe=options.describe)

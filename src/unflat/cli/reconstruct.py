@@ -1,0 +1,242 @@
+"""``unflat reconstruct``: one photo, or a folder of them, becomes scenes to look around in."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from unflat.cli.options import (
+    Computed,
+    Modelled,
+    Placed,
+    Planned,
+    Speech,
+    Switch,
+    names_of,
+    require_range,
+)
+from unflat.errors import UserError
+from unflat.report import Report
+from unflat.terminal import Terminal
+
+if TYPE_CHECKING:
+    from unflat.collection import Job
+
+_EXAMPLE_NAME = "unflat-example.png"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Speech, Planned, Placed, Computed, Modelled):
+    """One photo becomes a scene to look around in; a folder of photos becomes a folder of scenes.
+
+    cat.jpg gives cat/ beside you: scene, preview, orbit, viewer, report. A folder gives one
+    sub-folder for each picture and an index.html; the same command again does what is left.
+    """
+
+    inputs: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")
+    ] = ()
+    """Pictures, folders, patterns, or - for a picture on stdin."""
+    example: Switch = False
+    """Use a bundled photo, copied to unflat-example.png."""
+    format: str | None = None
+    """Also write these, as in mp4,glb: mp4 webp glb ply obj splat depth."""
+    fov_deg: float | None = None
+    """Field of view across the picture, degrees; from the photo's own data or a usual one if not
+    given."""
+    seed: int = 0
+    """Of everything random."""
+    no_detail: Switch = False
+    """Show only what the model itself remembers, without the photo's own pixels."""
+    size: int | None = None
+    """Side of the orbit in pixels; the scene's own if not given."""
+    frames: int = 72
+    """Pictures of the orbit, 24 a second."""
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of reconstructing."""
+    from unflat.collection import Job, find_pictures
+
+    inputs = _inputs(options)
+    formats = names_of(options.format, "--format", _formats()) if options.format else ()
+    _check(options, formats)
+    jobs = find_pictures(inputs)
+    many = len(jobs) > 1 or Path(inputs[0]).is_dir()
+    out = _out(options, inputs, jobs, many)
+    if options.dry_run:
+        return _say_plan(options, terminal, jobs, out, many)
+    if options.example:
+        _copy_example()
+    if many:
+        return _many(options, terminal, jobs, out, formats)
+    report = _report(options, [jobs[0].source], terminal)
+    _one(options, Job(source=jobs[0].source, name=jobs[0].name), out, report, formats, terminal)
+    terminal.object("report", report.json())
+    return 0
+
+
+def _formats() -> tuple[str, ...]:
+    from unflat.result import FORMATS
+
+    return FORMATS
+
+
+def _inputs(options: Options) -> list[str]:
+    if options.example:
+        if options.inputs:
+            raise UserError("--example: goes without other pictures; drop one of the two.")
+        return [_EXAMPLE_NAME]
+    if not options.inputs:
+        raise UserError("reconstruct: no picture is named; give one, a folder, or --example.")
+    return list(options.inputs)
+
+
+def _check(options: Options, formats: tuple[str, ...]) -> None:
+    """Refuse before work what would fail after it."""
+    from unflat.hub import find
+    from unflat.result import check_formats
+
+    require_range(options.fov_deg, 5, 150, "--fov-deg", "degrees")
+    require_range(options.frames, 2, 3600, "--frames", "pictures")
+    require_range(options.size, 16, 2048, "--size", "pixels")
+    check_formats(formats)
+    find(options.model, offline=options.offline)
+
+
+def _out(options: Options, inputs: list[str], jobs: list["Job"], many: bool) -> Path:
+    """The result's folder for one picture; the folder of results for many."""
+    if options.out is not None:
+        return options.out
+    if not many:
+        return Path(Path(jobs[0].name).name)
+    if len(inputs) == 1 and Path(inputs[0]).is_dir():
+        return Path(f"{Path(inputs[0]).resolve().name}-scenes")
+    return Path("unflat-scenes")
+
+
+def _report(options: Options, inputs: list[str], terminal: Terminal) -> Report:
+    return Report(
+        "reconstruct",
+        inputs=inputs,
+        seed=options.seed,
+        device=options.device,
+        settings={
+            "model": options.model,
+            "fov_deg": options.fov_deg,
+            "detail": not options.no_detail,
+            "size": options.size,
+            "frames": options.frames,
+        },
+        listener=terminal,
+    )
+
+
+def _one(
+    options: Options,
+    job: "Job",
+    out: Path,
+    report: Report,
+    formats: tuple[str, ...],
+    terminal: Terminal,
+) -> None:
+    """Reconstruct one picture into its folder and say so."""
+    from unflat.result import write_result
+
+    terminal.line(f"{job.source}  with {options.model}")
+    name = Path(job.name).name
+    write_result(
+        _scene(options, job, report),
+        out,
+        report,
+        name=name,
+        formats=formats,
+        frames=options.frames,
+        size=options.size,
+        force=options.force,
+    )
+    terminal.line(f"wrote {out}/  {'  '.join(report.files)}")
+    terminal.line(f"open {out / 'viewer.html'} to look around")
+
+
+def _scene(options: Options, job: "Job", report: Report) -> Any:
+    from unflat.collection import STDIN
+    from unflat.data import open_picture
+    from unflat.systems.vq3d.pipeline import reconstruct_picture
+
+    picture: Any = job.source
+    if job.source == STDIN:
+        picture = open_picture(sys.stdin.buffer.read(), name="stdin")
+    return reconstruct_picture(
+        picture,
+        model=options.model,
+        fov_deg=options.fov_deg,
+        device=options.device,
+        seed=options.seed,
+        detail=not options.no_detail,
+        report=report,
+    )
+
+
+def _many(
+    options: Options, terminal: Terminal, jobs: list["Job"], out: Path, formats: tuple[str, ...]
+) -> int:
+    """Reconstruct all pictures into one folder; 3 if some failed."""
+    from unflat.cli.main import DONE, SOME_FAILED
+    from unflat.collection import own_share, run_jobs
+    from unflat.result import write_result
+
+    def work(job: "Job", folder: Path, report: Report) -> None:
+        scene = _scene(options, job, report)
+        write_result(
+            scene,
+            folder,
+            report,
+            name=Path(job.name).name,
+            formats=formats,
+            frames=options.frames,
+            size=options.size,
+            force=options.force,
+        )
+
+    report = _report(options, list(options.inputs), terminal)
+    terminal.line(f"{len(jobs)} pictures  with {options.model}  to {out}")
+    tally = run_jobs(own_share(jobs), out, work, report, force=options.force)
+    terminal.repeated_warnings()
+    terminal.line(
+        f"wrote {out}/  {len(tally.done)} new, {len(tally.skipped)} were there, "
+        f"{len(tally.failed)} failed (listed in {out / 'report.jsonl'})"
+    )
+    terminal.line(f"open {out / 'index.html'} to look through them")
+    terminal.object("report", report.json())
+    return SOME_FAILED if tally.failed else DONE
+
+
+def _say_plan(
+    options: Options, terminal: Terminal, jobs: list["Job"], out: Path, many: bool
+) -> int:
+    from unflat.hub import MODELS
+
+    known = MODELS.get(options.model)
+    cost = "time and memory not measured for this model"
+    if known is not None:
+        seconds = known.seconds_cpu * len(jobs)
+        cost = f"about {seconds:.0f} s on a CPU with two cores, {known.memory_mib} MiB of memory"
+    terminal.line(f"would reconstruct {len(jobs)} pictures with {options.model}: {cost}")
+    for job in jobs:
+        folder = out / job.name if many else out
+        terminal.line(f"  {job.source} -> {folder}/")
+        terminal.object("plan", {"input": job.source, "out": str(folder)})
+    return 0
+
+
+def _copy_example() -> None:
+    """The bundled photo as a file of the person's own."""
+    from unflat.data import open_picture
+    from unflat.files import atomic_path
+    from unflat.hub import example_picture
+
+    with atomic_path(_EXAMPLE_NAME) as temporary:
+        open_picture(example_picture()).save(temporary, format="PNG")

@@ -1,0 +1,46 @@
+"""``unflat render``: a scene becomes a video of a camera path."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from unflat.cli.options import Placed, Planned, Speech, names_of, require_range
+from unflat.terminal import Terminal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Speech, Planned, Placed):
+    """A scene becomes a video of a camera path, beside the scene or in the folder --out."""
+
+    scene: Annotated[Path, tyro.conf.Positional]
+    """A scene.safetensors, or the result folder that holds one."""
+    path: Literal["orbit", "spiral", "wiggle"] = "orbit"
+    """How the camera moves; it begins and ends at the photo's own view."""
+    format: str | None = None
+    """mp4 (needs the video extra), webp, or both; mp4 where it can be if not given."""
+    frames: int = 72
+    """Pictures of the video, 24 a second."""
+    size: int | None = None
+    """Side in pixels; the scene's own if not given."""
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of rendering."""
+    from unflat.cli.written_scene import write
+    from unflat.result import VIDEO_FORMATS, usual_video
+
+    kinds = names_of(options.format or usual_video(), "--format", VIDEO_FORMATS)
+    require_range(options.frames, 2, 3600, "--frames", "pictures")
+    require_range(options.size, 16, 2048, "--size", "pixels")
+    return write(
+        "render",
+        options,
+        kinds,
+        terminal,
+        video=f"render-{options.path}",
+        path=options.path,
+        frames=options.frames,
+        size=options.size,
+    )

@@ -1,0 +1,256 @@
+"""The folder that a person gets for a picture: the scene, pictures of it, a viewer, a report.
+
+cat/
+    input.png            what the model saw: squared
+    scene.safetensors    the scene
+    preview.png          input | reconstruction | two sides | depth
+    orbit.mp4            3 s, loops; orbit.webp without the video extra
+    viewer.html          one file, no network
+    report.json          see unflat.report
+    mesh.glb, ...        what else was asked for
+"""
+
+import importlib.util
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unflat.errors import UserError, require_extra
+from unflat.files import atomic_folder
+from unflat.report import Report
+
+if TYPE_CHECKING:
+    from unflat.geometry.camera import Camera
+    from unflat.scene import Scene
+
+FORMATS = ("mp4", "webp", "glb", "ply", "obj", "splat", "depth", "html")
+"""What a scene can be written as, by the names of ``--format``."""
+
+VIDEO_FORMATS = ("mp4", "webp")
+
+ORBIT_FRAMES = 72
+ORBIT_FPS = 24
+"""Three seconds."""
+
+_PREVIEW_WIDTH = 1024
+_PREVIEW_PICTURES = 5
+_SIDE_SHARE = 0.8
+"""Of the honest range, for the two side views in the preview."""
+
+_FILES = {
+    "mp4": "orbit.mp4",
+    "webp": "orbit.webp",
+    "glb": "mesh.glb",
+    "ply": "mesh.ply",
+    "obj": "mesh.obj",
+    "splat": "splats.ply",
+    "depth": "depth.png",
+    "html": "viewer.html",
+}
+
+
+def check_formats(formats: Sequence[str]) -> None:
+    """Refuse what this installation cannot write, before any work is done.
+
+    Raises:
+        UserError: a format needs an extra that is missing.
+    """
+    if "mp4" in formats:
+        require_extra("av", "video", "--format mp4")
+
+
+def usual_video() -> str:
+    """``mp4`` where the video extra is installed, else ``webp``."""
+    return "mp4" if importlib.util.find_spec("av") is not None else "webp"
+
+
+def write_result(
+    scene: "Scene",
+    folder: str | Path,
+    report: Report,
+    *,
+    name: str,
+    formats: Sequence[str] = (),
+    frames: int = ORBIT_FRAMES,
+    size: int | None = None,
+    force: bool = False,
+) -> Path:
+    """The result folder, whole or not at all.
+
+    Args:
+        scene: what was made of the picture.
+        folder: where to.
+        report: goes into the folder as ``report.json``; gets stages, files and warnings.
+        name: of the picture, for titles and for people who do not see it.
+        formats: beside the usual files, from `FORMATS`.
+        frames: of the orbit.
+        size: of the orbit in pixels; the scene's own unless given.
+        force: replace an older result.
+
+    Raises:
+        UserError: the folder is in use or cannot be written, or a format needs an extra.
+    """
+    check_formats(formats)
+    videos = [kind for kind in VIDEO_FORMATS if kind in formats] or [usual_video()]
+    wanted = [*videos, "html", *(kind for kind in formats if kind not in (*videos, "html"))]
+    with atomic_folder(folder, force) as partial:
+        with report.stage("preview"):
+            write_preview(scene, partial)
+        scene.save(partial / "scene.safetensors")
+        report.files = ["input.png", "scene.safetensors", "preview.png"]
+        write_formats(scene, partial, wanted, report, name=name, frames=frames, size=size)
+        report.files = [file for file in report.files if (partial / file).exists()]
+        report.files.append("report.json")
+        report.write(partial / "report.json")
+    return Path(folder)
+
+
+def write_formats(
+    scene: "Scene",
+    folder: Path,
+    formats: Sequence[str],
+    report: Report,
+    *,
+    name: str,
+    path: str = "orbit",
+    video: str = "orbit",
+    frames: int = ORBIT_FRAMES,
+    size: int | None = None,
+    describe: str | None = None,
+) -> None:
+    """Write a scene in some formats into a folder that exists; adds to ``report.files``.
+
+    Each file is whole or absent.
+
+    Args:
+        scene: to write.
+        folder: where to.
+        formats: from `FORMATS`.
+        report: gets stages, files and figures.
+        name: of the picture.
+        path: camera path of the videos: ``orbit``, ``spiral`` or ``wiggle``.
+        video: name of the videos, without ending.
+        frames: of the videos.
+        size: of the videos in pixels; the scene's own unless given.
+        describe: a sentence for people who do not see it; from the name unless given.
+    """
+    from unflat.export import splats_from_layers, write_depth, write_mesh, write_splats
+
+    describe = describe or f"a scene made from the picture {name}"
+    square = None if size is None else (size, size)
+    videos = [kind for kind in formats if kind in VIDEO_FORMATS]
+    if videos:
+        with report.stage("render", total=frames, unit="views") as stage:
+            film = scene.orbit(path, frames=frames, size=square)
+            stage.done = frames
+        for kind in videos:
+            film.save(folder / f"{video}.{kind}")
+            report.files.append(f"{video}.{kind}")
+    meshes = [kind for kind in formats if kind in ("glb", "ply", "obj")]
+    if meshes:
+        with report.stage("mesh") as stage:
+            mesh = scene.mesh()
+            stage.note = f"{len(mesh.faces)} triangles, vertex colours"
+            for kind in meshes:
+                write_mesh(mesh, folder / _FILES[kind], describe=describe)
+                report.files.append(_FILES[kind])
+    if "splat" in formats:
+        with report.stage("splats"):
+            write_splats(splats_from_layers(scene.layers(), scene.camera), folder / "splats.ply")
+            report.files.append("splats.ply")
+    if "depth" in formats:
+        scale = write_depth(scene.depth(), folder / "depth.png")
+        report.figures["depth_units_per_level"] = scale
+        report.files += ["depth.png", "depth.npy"]
+    if "html" in formats:
+        with report.stage("viewer"):
+            _write_viewer(scene, folder / "viewer.html", report, name)
+            report.files.append("viewer.html")
+
+
+def write_preview(scene: "Scene", folder: Path) -> None:
+    """``input.png`` if the scene carries its photo, and the strip ``preview.png``."""
+    from unflat.export import colorize_disparity, preview_strip, write_png
+
+    side = _PREVIEW_WIDTH // _PREVIEW_PICTURES
+    front = scene.render(size=(side, side))
+    pictures: list[tuple[str, Any]] = [("reconstruction", front.rgb[0])]
+    if scene.photo is not None:
+        write_png(scene.photo, folder / "input.png")
+        pictures.insert(0, ("input", scene.photo))
+    for label, sign in (("from the left", -1), ("from the right", 1)):
+        camera = _side_camera(scene, sign * _SIDE_SHARE * scene.max_angle)
+        pictures.append((label, scene.render(camera, (side, side)).rgb[0]))
+    pictures.append(("depth, near is bright", colorize_disparity(front.disparity[0])))
+    write_png(preview_strip(pictures, _PREVIEW_WIDTH), folder / "preview.png")
+
+
+def free_places(
+    folder: Path, formats: Sequence[str], *, video: str = "orbit", force: bool = False
+) -> list[Path]:
+    """Where `write_formats` would write.
+
+    Raises:
+        UserError: a file is there already, and ``force`` is not given.
+    """
+    places = []
+    for kind in formats:
+        place = folder / (f"{video}.{kind}" if kind in VIDEO_FORMATS else _FILES[kind])
+        if place.exists() and not force:
+            raise UserError(
+                f"{place}: is there already; add --force to replace it or choose --out."
+            )
+        places.append(place)
+    return places
+
+
+def scene_file(given: str | Path) -> Path:
+    """The scene file that a person means by a file or by a result folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        inside = path / "scene.safetensors"
+        if not inside.is_file():
+            raise UserError(f"{given}: holds no scene.safetensors; give a result folder.")
+        return inside
+    if not path.is_file():
+        raise UserError(f"{given}: there is no such file; give a scene.safetensors or its folder.")
+    return path
+
+
+def _side_camera(scene: "Scene", angle: float) -> "Camera":
+    """The canonical camera turned about the scene's pivot by an angle (radians, right positive)."""
+    import torch
+
+    from unflat.geometry.camera import Camera
+    from unflat.geometry.trajectory import turn_about_pivot
+
+    right, up = torch.tensor([angle]), torch.zeros(1)
+    return Camera(
+        camera_to_world=turn_about_pivot(right, up, scene.pivot_depth),
+        intrinsics=scene.camera.intrinsics.reshape(1, 4),
+    )
+
+
+def _write_viewer(scene: "Scene", path: Path, report: Report, name: str) -> None:
+    from unflat.export.viewer import write_viewer
+
+    info = {
+        "picture": name,
+        "model": scene.header.model,
+        "licence": scene.header.licence,
+        "confidence": report.confidence,
+    }
+    write_viewer(
+        scene.layers(),
+        scene.camera,
+        path,
+        title=name,
+        info=info,
+        max_angle_deg=math.degrees(scene.max_angle),
+        pivot_depth=scene.pivot_depth,
+    )
