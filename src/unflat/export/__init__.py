@@ -12,6 +12,7 @@ from unflat.export.picture import (
 )
 from unflat.export.splats import Splats, read_splats, splats_from_layers, write_splats
 from unflat.export.video import write_video
+from unflat.export.viewer import write_viewer
 
 __all__ = [
     "Layer",
@@ -31,4 +32,5 @@ __all__ = [
     "write_png",
     "write_splats",
     "write_video",
+    "write_viewer",
 ]

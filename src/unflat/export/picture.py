@@ -83,7 +83,7 @@ def colorize_disparity(
     low = float(finite.min()) if low is None else low
     high = float(finite.max()) if high is None else high
     share = (np.where(known, values, low) - low) / max(high - low, 1e-12)
-    colored = _disparity_table()[np.round(share.clip(0, 1) * 255).astype(int)]
+    colored = disparity_table()[np.round(share.clip(0, 1) * 255).astype(int)]
     colored[~known] = 128
     return colored
 
@@ -159,7 +159,7 @@ def _shortened(draw: ImageDraw.ImageDraw, text: str, font, room: int) -> str:
     return text + "..." if text else ""
 
 
-def _disparity_table() -> UInt8[np.ndarray, "256 3"]:
+def disparity_table() -> UInt8[np.ndarray, "256 3"]:
     """256 colours of even steps in OKLab lightness, from dark violet over red to light yellow.
 
     The OKLab to linear sRGB matrices are Björn Ottosson's (public domain).
