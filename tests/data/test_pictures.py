@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unflat.data.pictures import MAX_PIXELS, exif_of, open_picture, over_color, resize_square
+from unflat.data.pictures import (
+    MAX_PIXELS,
+    exif_of,
+    open_picture,
+    over_color,
+    picture_size,
+    resize_square,
+)
 from unflat.errors import UserError
 
 
@@ -222,3 +229,23 @@ def test_exif_is_read_or_empty():
     assert tags[0xA405] == 28
     assert exif_of(encode(ramp(), "BMP")) == {}
     assert exif_of(b"nothing") == {}
+
+
+@pytest.mark.parametrize(("count", "side"), [(30, 7), (33, 32), (20, 13), (90, 7)])
+def test_reduction_at_odd_ratios_counts_parts_of_pixels(count, side):
+    values = np.random.default_rng(2).integers(0, 256, (count, count, 3), dtype=np.uint8)
+    fine = np.repeat(np.repeat(values, side, axis=0), side, axis=1).astype(float)
+    expected = fine.reshape(side, count, side, count, 3).mean(axis=(1, 3))
+    got = np.asarray(resize_square(Image.fromarray(values), side)).astype(float)
+    atol = 0.51 if count < 8 * side else 20  # larger ones are merged first, which shifts edges
+    np.testing.assert_allclose(got, expected, atol=atol)
+    assert abs(got.mean() - expected.mean()) < 0.7
+
+
+def test_size_is_that_of_the_upright_picture():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert picture_size(encode(ramp(), "JPEG", exif=exif)) == (30, 40)
+    assert picture_size(encode(ramp(), "PNG")) == (40, 30)
+    with pytest.raises(UserError, match="not a picture"):
+        picture_size(b"nothing")

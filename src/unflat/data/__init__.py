@@ -1,9 +1,13 @@
 """Pictures in: folders, tars, posed scenes, procedural scenes, and a person's own photographs."""
 
+from unflat.data.check import CheckReport
 from unflat.data.dataset import NO_LABEL, PictureDataset, open_source
 from unflat.data.disparity import read_disparity
 from unflat.data.folder import FolderSource
 from unflat.data.pictures import MAX_PIXELS, open_picture
+from unflat.data.posed import PosedScene, PosedScenes
+from unflat.data.prepare import Prepared, prepare_picture
+from unflat.data.procedural import ProceduralFiles, write_procedural
 from unflat.data.sample import PictureSource, Reject, Sample
 from unflat.data.sampler import BatchSource
 from unflat.data.shard import Shard, ShardSource
@@ -12,14 +16,21 @@ __all__ = [
     "MAX_PIXELS",
     "NO_LABEL",
     "BatchSource",
+    "CheckReport",
     "FolderSource",
     "PictureDataset",
     "PictureSource",
+    "PosedScene",
+    "PosedScenes",
+    "Prepared",
+    "ProceduralFiles",
     "Reject",
     "Sample",
     "Shard",
     "ShardSource",
     "open_picture",
     "open_source",
+    "prepare_picture",
     "read_disparity",
+    "write_procedural",
 ]

@@ -11,6 +11,7 @@ A 64-pixel picture with its disparity takes 16 kB, so a million of them 16 GB.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +41,34 @@ def open_source(path: str | Path) -> PictureSource:
     if not path.exists():
         raise UserError(f"{path}: there is no such file or folder; check the spelling.")
     raise UserError(f"{path}: not a data set; give a folder of pictures or an uncompressed .tar.")
+
+
+class Decoded(NamedTuple):
+    """One sample at a resolution."""
+
+    image: UInt8[np.ndarray, "3 side side"]
+    """The centred square."""
+    disparity: UInt8[np.ndarray, "side side"]
+    """In 255ths, zeros if there is none."""
+    is_enlarged: bool
+    """Whether the picture was smaller than that."""
+
+
+def decode(sample: Sample, side: int) -> Decoded:
+    """The picture and the disparity of a sample, cut and reduced alike.
+
+    Raises:
+        UserError: one of them cannot be used.
+    """
+    picture = open_picture(sample.image, name=sample.name, at_least=2 * side)
+    square = center_square(over_color(picture))
+    image = np.asarray(resize_square(square, side)).transpose(2, 0, 1)
+    disparity = np.zeros((side, side), np.uint8)
+    if sample.disparity is not None:
+        values = read_disparity(sample.disparity, sample.name)
+        values = square_disparity(values, side, picture.size, sample.name)
+        disparity = np.rint(values * 255.0).astype(np.uint8)
+    return Decoded(image, disparity, square.width < side)
 
 
 class PictureDataset:
@@ -115,8 +144,8 @@ class PictureDataset:
         indices = np.asarray(indices, dtype=np.int64)
         if self.images is not None and self.disparities is not None:
             return self.images[indices], self.disparities[indices]
-        decoded = [self._decode(self._read(int(index))) for index in indices]
-        return np.stack([item[0] for item in decoded]), np.stack([item[1] for item in decoded])
+        decoded = [decode(self._read(int(index)), self.side) for index in indices]
+        return np.stack([d.image for d in decoded]), np.stack([d.disparity for d in decoded])
 
     def batch(self, indices: Sequence[int] | Int[np.ndarray, " batch"]) -> dict[str, Tensor]:
         """Pictures unchanged, the centred window where there is a margin, as training gets them."""
@@ -141,15 +170,15 @@ class PictureDataset:
                     name = sample.name
                     if wanted is not None and not _is_wanted(sample, source.prefix, wanted):
                         continue
-                    image, disparity, enlarged = self._decode(sample)
+                    decoded = decode(sample, self.side)
                 except UserError as error:
                     self.rejects.append(Reject(name=name, reason=reason_of(str(error), name)))
                     continue
                 if cache:
-                    images.append(image)
-                    disparities.append(disparity)
+                    images.append(decoded.image)
+                    disparities.append(decoded.disparity)
                 has.append(sample.disparity is not None)
-                self._enlarged += enlarged
+                self._enlarged += decoded.is_enlarged
                 self._places.append((number, index))
                 self.names.append(name)
                 key = None if sample.class_name is None else (source.prefix, sample.class_name)
@@ -161,17 +190,6 @@ class PictureDataset:
     def _read(self, index: int) -> Sample:
         source, position = self._places[index]
         return self.sources[source].read(position)
-
-    def _decode(self, sample: Sample) -> tuple[np.ndarray, np.ndarray, bool]:
-        picture = open_picture(sample.image, name=sample.name, at_least=2 * self.side)
-        square = center_square(over_color(picture))
-        enlarged = square.width < self.side
-        image = np.asarray(resize_square(square, self.side)).transpose(2, 0, 1)
-        if sample.disparity is None:
-            return image, np.zeros((self.side, self.side), np.uint8), enlarged
-        values = read_disparity(sample.disparity, sample.name)
-        values = square_disparity(values, self.side, picture.size, sample.name)
-        return image, np.rint(values * 255.0).astype(np.uint8), enlarged
 
     def _set_labels(self) -> None:
         names = joint_names(sorted({key for key in self.class_keys if key is not None}))

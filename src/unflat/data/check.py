@@ -1,0 +1,198 @@
+"""What is in a data set: counts, sizes, what cannot be used and why, and a sheet to look at.
+
+::
+
+    report = check(["photos/", "scenes-train.tar"])
+    report.class_counts, report.rejects
+    report.sheet.save("sheet.png")
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from unflat.data.dataset import decode, open_source
+from unflat.data.pictures import picture_size
+from unflat.data.posed import PosedScenes
+from unflat.data.sample import PictureSource, Reject, joint_names, prefix_of, reason_of
+from unflat.data.shard import Shard
+from unflat.errors import UserError
+
+_TILE = 64  # pixels of a picture on the sheet
+_ACROSS = 8  # pictures of a class
+_MOST_ROWS = 40  # classes on the sheet
+_LABEL_HEIGHT = 14
+_NO_CLASS = "(no class)"
+
+
+@dataclass(kw_only=True)
+class CheckReport:
+    """What was found in one or more data sets."""
+
+    paths: list[str]
+    """As given."""
+    pictures: int = 0
+    """Usable pictures; views of posed scenes included."""
+    scenes: int = 0
+    """Posed scenes."""
+    with_disparity: int = 0
+    """Pictures with a usable disparity."""
+    class_counts: dict[str, int] = field(default_factory=dict)
+    """Pictures of each class, sorted by name; posed scenes count once."""
+    size_counts: dict[str, int] = field(default_factory=dict)
+    """Pictures of each ``width x height``, the most frequent first."""
+    rejects: list[Reject] = field(default_factory=list)
+    """What cannot be used, and why."""
+    sheet: Image.Image | None = None
+    """Some pictures of every class, each above its disparity; None if nothing is usable."""
+
+    @property
+    def without_disparity(self) -> int:
+        """Pictures without disparity."""
+        return self.pictures - self.with_disparity
+
+    @property
+    def reason_counts(self) -> dict[str, int]:
+        """How often each reason led to a reject, the most frequent first."""
+        return dict(Counter(reject.reason for reject in self.rejects).most_common())
+
+    def to_json(self) -> dict[str, object]:
+        """Everything but the sheet, ready for JSON."""
+        values = {key: value for key, value in vars(self).items() if key != "sheet"}
+        return {
+            **values,
+            "without_disparity": self.without_disparity,
+            "reason_counts": self.reason_counts,
+            "rejects": [asdict(reject) for reject in self.rejects],
+        }
+
+
+def check(
+    paths: Sequence[str | Path] | str | Path,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> CheckReport:
+    """A report on folders, tars and posed scenes, every picture decoded once.
+
+    Args:
+        paths: one or more data sets.
+        progress: told (done, all) after each picture or posed scene of a data set.
+
+    Raises:
+        UserError: a path is no data set, or an empty one.
+    """
+    paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not paths:
+        raise UserError("PATH: names no data set; give a folder of pictures or a .tar.")
+    report = CheckReport(paths=[str(path) for path in paths])
+    sizes: Counter[str] = Counter()
+    found: Counter[tuple[str, str]] = Counter()
+    tiles: dict[tuple[str, str], list[np.ndarray]] = {}
+    for path in paths:
+        if _is_posed(Path(path)):
+            _check_posed(Path(path), report, sizes, found, tiles, progress)
+        else:
+            _check_pictures(open_source(path), report, sizes, found, tiles, progress)
+    names = joint_names(sorted(found))
+    report.class_counts = dict(sorted((names[key], count) for key, count in found.items()))
+    report.size_counts = dict(sizes.most_common())
+    report.sheet = _sheet({names[key]: rows for key, rows in sorted(tiles.items())})
+    return report
+
+
+def _check_pictures(
+    source: PictureSource,
+    report: CheckReport,
+    sizes: Counter[str],
+    found: Counter[tuple[str, str]],
+    tiles: dict[tuple[str, str], list[np.ndarray]],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    report.rejects.extend(source.rejects)
+    for index in range(len(source)):
+        name = f"{source.prefix}:{index}"
+        try:
+            sample = source.read(index)
+            name = sample.name
+            decoded = decode(sample, _TILE)
+            width, height = picture_size(sample.image)
+        except UserError as error:
+            report.rejects.append(Reject(name=name, reason=reason_of(str(error), name)))
+        else:
+            report.pictures += 1
+            report.with_disparity += sample.disparity is not None
+            sizes[f"{width}x{height}"] += 1
+            key = (source.prefix, sample.class_name or _NO_CLASS)
+            found[key] += 1
+            row = tiles.setdefault(key, [])
+            if len(row) < _ACROSS:
+                row.append(_tile(decoded.image.transpose(1, 2, 0), decoded.disparity))
+        if progress is not None:
+            progress(index + 1, len(source))
+
+
+def _check_posed(
+    path: Path,
+    report: CheckReport,
+    sizes: Counter[str],
+    found: Counter[tuple[str, str]],
+    tiles: dict[tuple[str, str], list[np.ndarray]],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    scenes = PosedScenes(path)
+    for done, scene in enumerate(scenes, start=1):
+        report.scenes += 1
+        views, _, height, width = scene.images.shape
+        report.pictures += views
+        report.with_disparity += views
+        sizes[f"{width}x{height}"] += views
+        key = (prefix_of(path.stem), scene.class_name)
+        found[key] += 1
+        row = tiles.setdefault(key, [])
+        if len(row) < _ACROSS:
+            image = _bytes(scene.images[0].permute(1, 2, 0).numpy())
+            inverse = scene.inverse_depth[0].numpy()
+            row.append(_tile(image, _bytes(inverse / max(float(inverse.max()), 1e-9))))
+        if progress is not None:
+            progress(done, len(scenes))
+    report.rejects.extend(scenes.rejects)
+
+
+def _is_posed(path: Path) -> bool:
+    if path.is_dir():
+        return any(path.glob("*/meta.json"))
+    if path.suffix != ".tar" or not path.is_file():
+        return False
+    return any(entry.key.endswith("/meta") for entry in Shard(path).entries)
+
+
+def _bytes(values: np.ndarray) -> np.ndarray:
+    return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def _tile(image: np.ndarray, disparity: np.ndarray) -> np.ndarray:
+    """Picture above disparity; an empty disparity is left away."""
+    parts = [image]
+    if disparity.any():
+        parts.append(np.repeat(disparity[..., None], 3, axis=2))
+    tiles = [np.asarray(Image.fromarray(part).resize((_TILE, _TILE))) for part in parts]
+    return np.concatenate(tiles)
+
+
+def _sheet(rows: dict[str, list[np.ndarray]]) -> Image.Image | None:
+    if not rows:
+        return None
+    shown = list(rows.items())[:_MOST_ROWS]
+    heights = [_LABEL_HEIGHT + max(len(tile) for tile in tiles) for _, tiles in shown]
+    sheet = Image.new("RGB", (_ACROSS * _TILE, sum(heights)), (255, 255, 255))
+    draw, top = ImageDraw.Draw(sheet), 0
+    for (name, tiles), height in zip(shown, heights, strict=True):
+        draw.text((3, top + 1), name, fill=(0, 0, 0))
+        for column, tile in enumerate(tiles):
+            sheet.paste(Image.fromarray(tile), (column * _TILE, top + _LABEL_HEIGHT))
+        top += height
+    return sheet
