@@ -87,6 +87,15 @@ def mean_over_processes(values: Tensor) -> Tensor:
     return values / distributed.get_world_size()
 
 
+def gather_over_processes(values: Any) -> list[Any]:
+    """Plain values of each process, in the order of their ranks."""
+    if not _is_shared():
+        return [values]
+    gathered: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(gathered, values)
+    return gathered
+
+
 def refuse_drift(networks: nn.Module, step: int) -> None:
     """Pass if all processes hold the same weights.
 

@@ -151,6 +151,8 @@ class _Run:
             self._write_run("running")
             self.tracker = Tracker(self.out, self.step, self.config.tensorboard)
         self._tell("start", self._start_line())
+        if checkpoint is None:
+            self._save()  # so that a resumed run has the same start, and a full disk shows now
         try:
             with stop_signals() as stop:
                 self._loop(stop)

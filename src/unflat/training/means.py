@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unflat.training.distribution import mean_over_processes
+from unflat.training.distribution import gather_over_processes
 
 
 class RunningMeans:
@@ -22,18 +22,25 @@ class RunningMeans:
             self._counts[name] = self._counts.get(name, 0) + 1
 
     def take(self) -> dict[str, float]:
-        """Means since the last call, over all processes."""
+        """Means since the last call, over all processes; of what any of them has."""
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        for part in gather_over_processes(self.to_json()):
+            for name, (value, count) in part.items():
+                sums[name] = sums.get(name, 0.0) + value
+                counts[name] = counts.get(name, 0) + count
+        self._sums, self._counts = {}, {}
+        return {name: value / counts[name] for name, value in sums.items()}
+
+    def to_json(self) -> dict[str, tuple[float, int]]:
+        """The sums as a checkpoint keeps them; float32 survives JSON unchanged."""
         if not self._sums:
             return {}
-        means = torch.stack([total / self._counts[name] for name, total in self._sums.items()])
-        values = mean_over_processes(means).tolist()
-        named = dict(zip(self._sums, values, strict=True))
-        self._sums, self._counts = {}, {}
-        return named
-
-    def to_json(self) -> dict[str, Any]:
-        """The sums as a checkpoint keeps them; float32 survives JSON unchanged."""
-        return {name: [float(value), self._counts[name]] for name, value in self._sums.items()}
+        values = torch.stack(list(self._sums.values())).tolist()  # one wait for the device
+        return {
+            name: (value, self._counts[name])
+            for name, value in zip(self._sums, values, strict=True)
+        }
 
     def load(self, state: dict[str, Any], device: torch.device) -> None:
         """Go on from what ``to_json`` gave."""

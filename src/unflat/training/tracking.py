@@ -2,6 +2,7 @@
 
 import json
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from unflat.errors import UserError
 from unflat.files import atomic_path
 
 
@@ -29,13 +31,23 @@ class Tracker:
         self._board = _summary_writer(out / "tensorboard", step) if tensorboard else None
 
     def log(self, values: dict[str, Any]) -> None:
-        """Write one line; ``step`` must be among the values."""
+        """Write one line; ``step`` must be among the values.
+
+        Raises:
+            UserError: the disk is full or gone.
+        """
         line = {
             name: None if isinstance(value, float) and not math.isfinite(value) else value
             for name, value in values.items()
         }
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self.out}: metrics.jsonl can not be written ({error.strerror}); mend that, "
+                "then give --resume."
+            ) from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, float):
@@ -54,7 +66,8 @@ class Tracker:
 
     def close(self) -> None:
         """Flush and close the files."""
-        self._file.close()
+        with suppress(OSError):  # log() has said so, if the disk is full
+            self._file.close()
         if self._board is not None:
             self._board.close()
 
