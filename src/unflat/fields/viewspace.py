@@ -101,9 +101,19 @@ class ViewSpaceField(nn.Module):
         self.decoder = decoder
         self.frame = frame
 
+    @property
+    def planes(self) -> ViewSpacePlanes:
+        """The three planes."""
+        return ViewSpacePlanes(self.uv, self.ud, self.vd)
+
     def with_frame(self, frame: Frame) -> "ViewSpaceField":
         """The same scene under another field of view or disparity scale."""
-        return ViewSpaceField(ViewSpacePlanes(self.uv, self.ud, self.vd), self.decoder, frame)
+        return ViewSpaceField(self.planes, self.decoder, frame)
+
+    def scene(self, index: int) -> "ViewSpaceField":
+        """One scene of the batch."""
+        planes = ViewSpacePlanes(*(plane[index : index + 1] for plane in self.planes))
+        return ViewSpaceField(planes, self.decoder, self.frame)
 
     def forward(
         self,

@@ -1,0 +1,121 @@
+"""The photo itself as a plane of the field: what the canonical camera sees looks like the photo.
+
+In (u, v, disparity) coordinates a photo is a (u, v) plane. A sheet of matter stands where the
+visible surface is believed to be and has the photo's own colour; in front of it is nothing, for the
+canonical camera looked through; behind it the base field goes on with what is hidden. Where the
+surface is unsure the sheet is softer: its termination along a canonical ray is a logistic
+distribution of the given spread, so a wrong guess blurs instead of tearing.
+"""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unflat.fields.field import FieldOutput
+from unflat.fields.planes import sample_plane
+from unflat.fields.viewspace import ViewSpaceField, assumed_points, view_coordinates
+from unflat.geometry.projective import Frame
+
+SHEET = 0.04  # least thickness of the sheet, units of normalised disparity
+OPTICAL_DEPTH = 7.0  # of the sheet along a canonical ray: it lets 0.1 % of the light pass
+
+
+class DetailField(nn.Module):
+    """A view-space field whose visible surface is the photo."""
+
+    def __init__(
+        self,
+        base: ViewSpaceField,
+        photo: Float[Tensor, "batch 3 height width"],
+        disparity: Float[Tensor, "batch 1 height width"],
+        spread: Float[Tensor, "batch 1 height width"],
+        *,
+        jump: float = 0.05,
+    ):
+        """A sheet over a base field.
+
+        Args:
+            base: what is hidden.
+            photo: sRGB in [0, 1], at any resolution.
+            disparity: normalised disparity of the visible surface, 1 nearest.
+            spread: softness of the sheet there, in the same units, above 0.
+            jump: neighbouring pixels that differ by more are two surfaces: no sheet joins them.
+        """
+        super().__init__()
+        self.base = base
+        self.jump = jump
+        self.photo: Tensor
+        self.disparity: Tensor
+        self.spread: Tensor
+        self.joined: Tensor
+        self.register_buffer("photo", photo, persistent=False)
+        self.register_buffer("disparity", disparity, persistent=False)
+        self.register_buffer("spread", spread, persistent=False)
+        self.register_buffer("joined", _joined(disparity, jump), persistent=False)
+
+    @property
+    def frame(self) -> Frame:
+        """Field of view and disparity scale, shared with the base field."""
+        return self.base.frame
+
+    def with_frame(self, frame: Frame) -> "DetailField":
+        """The same scene under another field of view or disparity scale."""
+        return DetailField(
+            self.base.with_frame(frame),
+            self.photo,
+            self.disparity,
+            self.spread,
+            jump=self.jump,
+        )
+
+    def forward(
+        self,
+        points: Float[Tensor, "batch *points 3"],
+        directions: Float[Tensor, "batch *points 3"] | None = None,
+    ) -> FieldOutput:
+        """Density per unit of length in the frame's assumed space, and colour in [0, 1]."""
+        q, to_world = view_coordinates(points, self.frame)
+        density, rgb = self.at(q)
+        return FieldOutput(density * to_world, rgb.clamp(0, 1))
+
+    def at(
+        self, q: Float[Tensor, "batch *points 3"]
+    ) -> tuple[Float[Tensor, "batch *points"], Float[Tensor, "batch *points 3"]]:
+        """Density per unit of delta and colour at (u, v, delta)."""
+        shape = q.shape[1:-1]
+        q = q.flatten(1, -2)
+        uv, delta = q[..., :2], q[..., 2]
+        smooth = sample_plane(torch.cat([self.disparity, self.spread], 1), uv)
+        nearest = sample_plane(
+            torch.cat([self.disparity, self.spread, self.joined.to(q)], 1), uv, mode="nearest"
+        )
+        surface, soft = torch.where(nearest[..., 2:] > 0.5, smooth, nearest[..., :2]).unbind(-1)
+        inside = (uv.abs() <= 1).all(-1)
+        ahead = surface - delta  # above 0 behind the surface
+        thickness = SHEET + OPTICAL_DEPTH * soft
+        within = inside & (ahead < thickness) & (ahead > -8 * soft)
+        density = torch.where(within, torch.sigmoid(ahead / soft) / soft, 0.0)
+        rgb = torch.zeros(*delta.shape, 3, device=q.device, dtype=q.dtype)
+        for scene in range(q.shape[0]):  # the costly lookups only where they are needed
+            seen = within[scene].nonzero().flatten()
+            rgb[scene, seen] = sample_plane(self.photo[scene : scene + 1], uv[scene, seen][None])[0]
+            hidden = (~inside[scene] | (ahead[scene] >= thickness[scene])).nonzero().flatten()
+            if len(hidden):
+                extra, color = self.base.scene(scene).at(q[scene, hidden][None])
+                density[scene, hidden] = extra[0]
+                rgb[scene, hidden] = color[0]
+        return density.unflatten(1, shape), rgb.unflatten(1, shape)
+
+    def warp(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, "batch *points 3"]:
+        """Points in the frame's assumed space, where lengths are measured."""
+        return assumed_points(points, self.frame)
+
+
+def _joined(
+    disparity: Float[Tensor, "batch 1 height width"], jump: float
+) -> Bool[Tensor, "batch 1 height width"]:
+    """Pixels whose eight neighbours belong to the same surface."""
+    highest = functional.max_pool2d(disparity, 3, 1, 1)
+    lowest = -functional.max_pool2d(-disparity, 3, 1, 1)
+    return highest - lowest < jump
