@@ -59,7 +59,7 @@ def test_cut_tar_is_reported(scenes_tar, tmp_path):
     path.write_bytes(scenes_tar.read_bytes()[:12_000])
     report = check(path)
     assert report.pictures >= 1
-    assert [r.reason for r in report.rejects] == ["the archive is cut short here"]
+    assert [r.reason for r in report.rejects] == ["the archive is cut short or damaged here"]
 
 
 def test_wrong_paths(tmp_path):

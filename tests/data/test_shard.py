@@ -4,6 +4,7 @@ import pickle
 import shutil
 import tarfile
 
+import numpy as np
 import pytest
 from made_pictures import add_member, picture_of, png
 
@@ -92,7 +93,7 @@ def test_cut_inside_a_member_keeps_the_samples_before(scenes_tar, tmp_path):
     shard = Shard(path)
     assert [entry.key for entry in shard.entries] == ["000000", "000001", "000002", "000003"]
     assert [(r.name, r.reason) for r in shard.rejects] == [
-        ("cut.tar:000004", "the archive is cut short here")
+        ("cut.tar:000004", "the archive is cut short or damaged here")
     ]
     assert shard.read(3) == whole.read(3)
 
@@ -113,6 +114,38 @@ def test_not_a_tar_is_one_sentence(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"a\.tar: .*\.$"):
         Shard(path)
+
+
+def test_altered_tars_give_samples_or_one_sentence(scenes_tar, tmp_path):
+    whole = np.frombuffer(scenes_tar.read_bytes(), np.uint8)
+    generator = np.random.default_rng(0)
+    path = tmp_path / "a.tar"
+    starts = [offset - 512 for e in Shard(scenes_tar).entries for offset, _ in e.members.values()]
+    lost = 0
+    for _ in range(60):
+        altered = whole.copy()
+        header = starts[int(generator.integers(len(starts)))]
+        altered[header + generator.integers(0, 512, 4)] = generator.integers(0, 256, 4)
+        path.write_bytes(altered.tobytes())
+        try:
+            shard = Shard(path)
+        except UserError:
+            lost += 1
+            continue
+        for index in range(len(shard)):
+            shard.read(index)
+        lost += len(shard) < 7
+        assert len(shard) == 7 or shard.rejects
+    assert lost > 10
+
+
+def test_a_shard_that_vanishes_is_one_sentence(scenes_tar, tmp_path):
+    path = tmp_path / "a.tar"
+    shutil.copy(scenes_tar, path)
+    shard = Shard(path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"^a\.tar:000002: cannot be read \(No such file"):
+        shard.read(2)
 
 
 def test_compressed_tar_says_so(scenes_tar, tmp_path):

@@ -177,7 +177,13 @@ def _require_file(path: Path, label: str) -> None:
 
 
 def _stream(source: str | Path | bytes) -> io.BytesIO | io.BufferedReader:
-    return io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb")
+    if isinstance(source, bytes):
+        return io.BytesIO(source)
+    try:
+        return Path(source).open("rb")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UserError(f"{source}: cannot be read ({reason}); check its permissions.") from error
 
 
 def _identify(stream: io.BytesIO | io.BufferedReader, label: str) -> Image.Image:

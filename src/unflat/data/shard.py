@@ -55,12 +55,19 @@ class Shard:
         return len(self.entries)
 
     def read(self, index: int) -> dict[str, bytes]:
-        """The members of one sample by their ending: ``{"webp": ..., "cls": ...}``."""
-        with self.path.open("rb") as file:
-            return {
-                ending: _read_at(file, *place)
-                for ending, place in self.entries[index].members.items()
-            }
+        """The members of one sample by their ending: ``{"webp": ..., "cls": ...}``.
+
+        Raises:
+            UserError: the disk does not give the bytes.
+        """
+        entry = self.entries[index]
+        try:
+            with self.path.open("rb") as file:
+                return {end: _read_at(file, *place) for end, place in entry.members.items()}
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            label = f"{self.path.name}:{entry.key}"
+            raise UserError(f"{label}: cannot be read ({reason}).") from error
 
 
 class ShardSource:
@@ -142,7 +149,7 @@ def _index(path: Path, rejects: list[Reject]) -> list[Entry]:
                     broken.add(key)
                 entry = entries.setdefault(key, Entry(key))
                 entry.members[ending] = (member.offset_data, member.size)
-    except (tarfile.TarError, OSError, EOFError) as error:
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         raise UserError(
             f"{path}: not a tar that unflat can read; it must be whole and uncompressed."
         ) from error
@@ -150,7 +157,7 @@ def _index(path: Path, rejects: list[Reject]) -> list[Entry]:
         if entries and not broken:  # cut between members: the last sample may lack some of them
             broken.add(next(reversed(entries)))
         rejects.extend(
-            Reject(name=f"{path.name}:{key}", reason="the archive is cut short here")
+            Reject(name=f"{path.name}:{key}", reason="the archive is cut short or damaged here")
             for key in sorted(broken)
         )
     whole = [entry for key, entry in entries.items() if key not in broken]
