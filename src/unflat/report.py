@@ -167,7 +167,7 @@ class Report:
             {
                 "format": FORMAT,
                 "verb": self.verb,
-                "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+                "command": ["unflat", *sys.argv[1:]],
                 "started": datetime.fromtimestamp(self._started, UTC).isoformat(timespec="seconds"),
                 "inputs": self.inputs,
                 "settings": self.settings,

@@ -105,7 +105,7 @@ def names_of(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def require_range(
-    value: float | None, lowest: float, highest: float, option: str, unit: str
+    value: float | int | None, lowest: float | int, highest: float | int, option: str, unit: str
 ) -> None:
     """Refuse a number outside its range; None passes.
 

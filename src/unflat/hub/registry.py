@@ -39,10 +39,10 @@ MODELS: dict[str, Description] = {
         summary="one photo of anything becomes a scene; 64 px geometry, detail from the photo",
         system="vq3d",
         file="vq3d-small.safetensors",
-        size_mb=8,
+        size_mb=8.0,
         licence="Apache-2.0",
         trained_on="made-up scenes rendered for it, and freely licensed photographs",
-        seconds_cpu=15,
+        seconds_cpu=15.0,
         memory_mib=1000,
     ),
 }

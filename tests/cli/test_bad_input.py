@@ -1,0 +1,86 @@
+"""What a person gets wrong is answered in one sentence: what, where, what to do. Exit code 2."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from unflat.cli.main import main
+
+Said = Callable[..., str]
+
+
+@pytest.fixture
+def said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Said:
+    """What the command says, in a fresh folder, when it ends with 2 and has written nothing."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("unflat.hub.find", lambda name, offline=False: Path(name))
+    Image.new("RGB", (80, 80)).save("cat.png")
+    Path("notes.txt").write_text("no picture")
+    Path("empty").mkdir()
+    Path("done").mkdir()
+    Path("done/report.json").write_text("{}")
+
+    def run(*arguments: str) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        assert main(arguments) == 2
+        assert sorted(tmp_path.rglob("*")) == before
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        assert captured.err.count("\n") == 1
+        return captured.err.strip()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["reconstruct"], "reconstruct: no picture is named; give one, a folder, or --example."),
+        (["reconstruct", "cat.png", "--example"], "--example: goes without other pictures; drop"),
+        (["reconstruct", "empty"], "empty: holds no picture unflat can read (png, jpg, webp"),
+        (["reconstruct", "*.bmp"], "*.bmp: no file matches; check the pattern."),
+        (["reconstruct", "cat.png", "--format", "gbl"], "--format gbl: is not known; choose from"),
+        (["reconstruct", "cat.png", "--fov-deg", "3"], "--fov-deg 3: must be from 5 to 150 deg"),
+        (["reconstruct", "cat.png", "--frames", "1"], "--frames 1: must be from 2 to 3600"),
+        (["render", "lost.safetensors"], "lost.safetensors: there is no such file; give a scene"),
+        (["render", "empty"], "empty: holds no scene.safetensors; give a result folder."),
+        (["export", "empty", "--format", "stl"], "--format stl: is not known; choose from mp4"),
+        (["view", "lost"], "lost: there is no such file; give a result folder."),
+        (["view", "empty"], "empty: has no viewer.html; make one with unflat export"),
+        (["train", "--out", "runs/a"], "--data: names no data set; give a folder of pictures"),
+        (
+            ["train", "--out", "runs/a", "--data", "empty", "--config", "notes.txt"],
+            '--config notes.txt: is not JSON with "config", "loss" or "train"; give a run',
+        ),
+        (
+            ["train", "--out", "runs/a", "--data", "empty", "--config", "lost.json"],
+            "--config lost.json: there is no such file.",
+        ),
+        (
+            ["train", "--out", "runs/a", "--data", "empty", "--max-time", "soon"],
+            "--max-time soon: is no duration; write it as 90s",
+        ),
+        (
+            ["train", "--out", "runs/a", "--data", "empty", "--steps", "0"],
+            "training: steps must be at least 1, not 0",
+        ),
+        (["data", "procedural", "--out", "x", "--count", "0"], "--count 0: must be at least 1."),
+        (["data", "procedural", "--out", "done"], "done/: already holds a result; add --force"),
+        (["models", "show", "empty"], "empty: has no card; card.md is not beside its weights."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_mistake_gets_one_sentence(said: Said, arguments: list[str], sentence: str) -> None:
+    if arguments[0] in ("train", "data") and "--quiet" not in arguments:
+        arguments = [*arguments, "--quiet"]
+    assert said(*arguments).startswith(sentence)
+
+
+def test_a_wrong_key_in_a_config_is_named(said: Said, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text('{"loss": {"depht": 1}}')
+    sentence = said("train", "--out", "a", "--data", "empty", "--config", "c.json")
+    assert sentence.startswith('"loss": there is no depht; choose from depth')
