@@ -9,6 +9,9 @@ from pathlib import Path
 
 from unflat.errors import UserError
 
+EXAMPLE_CREDIT = "cup of coffee, Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0"
+"""Who took the photo that `example_picture` gives, and its licence."""
+
 _BUNDLED = Path(__file__).parent / "bundled"
 
 
