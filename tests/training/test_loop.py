@@ -74,15 +74,9 @@ def test_learns_what_can_be_learned_only(tmp_path):
 
     assert error(untrained) > 2 * bound
     learned, fooled = TinyRecipe(noise=0.0), TinyRecipe(noise=0.0)
-    run(tmp_path / "a", recipe=learned, steps=300, log_every=50, checkpoint_every=0)
-    run(
-        tmp_path / "b",
-        recipe=fooled,
-        batches=TinyBatches(shuffled=True),
-        steps=300,
-        log_every=50,
-        checkpoint_every=0,
-    )
+    same = {"steps": 120, "lr": 2e-2, "log_every": 50, "checkpoint_every": 0}
+    run(tmp_path / "a", recipe=learned, **same)
+    run(tmp_path / "b", recipe=fooled, batches=TinyBatches(shuffled=True), **same)
     assert error(learned) < bound
     assert error(fooled) > 2 * bound
 
@@ -324,6 +318,17 @@ def test_means_of_unequal_windows_survive_a_restart(tmp_path):
     (tmp_path / "b" / "checkpoints" / "000028" / "state.json").unlink()
     run(tmp_path / "b", log_every=7, steps=28, resume=True)
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
+
+
+def test_out_of_memory_says_what_to_lower(tmp_path):
+    recipe = TinyRecipe()
+
+    def step(batch, progress, generator):
+        raise torch.OutOfMemoryError("tried to allocate 3 TiB")
+
+    recipe.step = step
+    with pytest.raises(UserError, match=r"out of GPU memory at batch size 16; .*--accumulate 2"):
+        run(tmp_path / "a", recipe=recipe)
 
 
 def test_missing_accelerate_names_the_extra(tmp_path, monkeypatch):

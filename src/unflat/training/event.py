@@ -42,7 +42,8 @@ class ConsoleReporter:
 
     def __call__(self, event: Event) -> None:
         """Show one event."""
-        if event.kind == "start" and self._console.is_terminal:
+        console = self._console
+        if event.kind == "start" and console.is_terminal and not console.is_dumb_terminal:
             self._begin_bar()
         if self._bar is not None:
             self._bar.update(self._task, completed=event.progress, step=event.step)

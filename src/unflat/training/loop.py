@@ -154,7 +154,7 @@ class _Run:
         if checkpoint is None:
             self._save()  # so that a resumed run has the same start, and a full disk shows now
         try:
-            with stop_signals() as stop:
+            with stop_signals() as stop, _memory_sentence(self.config):
                 self._loop(stop)
             self._tell("end", f"{self.out}: {self.step} steps in {self.elapsed():.0f} s, all saved")
         finally:
@@ -487,6 +487,17 @@ class _Run:
             metrics=self.metrics,
             warnings=tuple(self.warnings),
         )
+
+
+@contextmanager
+def _memory_sentence(config: TrainConfig) -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory at batch size {config.batch_size}; try --accumulate "
+            f"{2 * config.accumulate} or a smaller --batch-size."
+        ) from error
 
 
 def _silent(_event: Event) -> None:
