@@ -208,3 +208,13 @@ def _encode(delta: Tensor, octaves: int) -> Tensor:
     return torch.cat(
         [delta[..., None], delta[..., None].square(), waves.sin(), waves.cos()], dim=-1
     )
+
+
+def ray_limits(frame: Frame) -> tuple[float, float]:
+    """Distances between which rays of nearby cameras find the scene, world units.
+
+    The scene's own disparities with room for moves: 1.3 times the nearest, half the farthest.
+    """
+    nearest = 1.3 * (frame.d_near - frame.b) / frame.a
+    farthest = max(0.5 * (frame.d_far - frame.b) / frame.a, 1e-3 * nearest)
+    return 1 / nearest, 1 / farthest

@@ -1,23 +1,32 @@
 """From a picture to a Scene with a VQ3D model."""
 
 import hashlib
+import math
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
+from PIL import Image
 from torch import Tensor
 
+from unflat.data.prepare import prepare_picture
 from unflat.errors import UserError
 from unflat.fields.detail import DetailField
 from unflat.fields.viewspace import ViewSpaceField
 from unflat.hub.registry import find
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField, build
+from unflat.nn.quantize import code_usage
+from unflat.report import Report
+from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.config import Config
-from unflat.systems.vq3d.surface import sharpen_edges, upsample_surface
-from unflat.training.model_file import load_weights
+from unflat.systems.vq3d.recipe import render_canonical
+from unflat.systems.vq3d.surface import sharpen_edges, true_focal, upsample_surface
+from unflat.training.model_file import load_weights, read_header
 
 SPREAD_SCALE = 0.25  # softness of the sheet per expected error of its depth
+CONFIDENCE = (0.0, 0.0, 0.0)  # logistic weights: offset, expected depth error, canonical PSNR
 LEAST_SPREAD = 0.004  # softness of a sheet whose depth is sure, units of normalised disparity
 
 
@@ -97,3 +106,94 @@ def model_hash(path: Path) -> str:
     """SHA-256 of a model file, for reports and scenes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@torch.no_grad()
+def reconstruct_picture(
+    picture: str | Path | Image.Image,
+    *,
+    model: str | Path | Autoencoder = "vq3d-small",
+    fov_deg: float | None = None,
+    device: str = "cpu",
+    seed: int = 0,
+    detail: bool = True,
+    offline: bool = False,
+    report: Report | None = None,
+) -> Scene:
+    """A scene made from one picture, without its camera.
+
+    Args:
+        picture: a file, or a picture that is already open; its centre square is used.
+        model: a name, a file, or a loaded model (its name is then "given").
+        fov_deg: across the square, degrees; from EXIF, else the model's assumption, if absent.
+        device: where the network runs; the scene is on the CPU.
+        seed: kept in the header; nothing here is random.
+        detail: the photo gives what is seen (the default), or everything comes from the tokens.
+        offline: use no network.
+        report: gets stages, figures and warnings.
+
+    Raises:
+        UserError: picture or model cannot be read, the picture is too small, or detail is asked
+            of a model that has none.
+    """
+    report = report or Report("reconstruct", inputs=[], seed=seed, device=device)
+    with report.stage("prepare"):
+        name, sha, licence = "given", "", "not stated"
+        if not isinstance(model, Autoencoder):
+            path = find(model, offline=offline)
+            name, sha = str(model), model_hash(path)
+            licence = str(read_header(path).get("card", {}).get("licence", licence))
+            model = load(path, device)
+        if detail and not has_detail(model):
+            raise UserError(f"--mode detail: {name} has no depth refiner; use --mode tokens.")
+        prepared = prepare_picture(picture, model.config.resolution)
+    with report.stage("scene"):
+        image, photo = prepared.model_image[None].to(device), prepared.image[None].to(device)
+        encoded = model.encode(image)
+        base = token_field(model, encoded)
+        if not isinstance(base, ViewSpaceField):
+            raise UserError(f"{name}: scenes in contracted space cannot be saved yet; use another.")
+        chosen = detail_field(model, encoded, image, photo) if detail else base
+        fov, fov_from = model.config.fov_deg, "default"
+        if fov_deg is not None:
+            fov, fov_from = fov_deg, "option"
+        elif prepared.fov is not None:
+            fov, fov_from = math.degrees(prepared.fov), "exif"
+        chosen = chosen.with_frame(replace(chosen.frame, focal_true=true_focal(fov))).cpu()
+        rebuilt, _, _ = render_canonical(base, model.config.resolution)
+        psnr = float(-10 * (rebuilt.clamp(0, 1) - image).square().mean().log10())
+        confidence = estimate_confidence(model, base, encoded, image, psnr)
+        usage = code_usage(encoded.quantized.indices, model.codebook_sizes)
+    report.confidence = confidence
+    report.figures |= {"canonical_psnr": round(psnr, 2), "codes_used": round(usage.usage, 4)}
+    report.settings |= {"preprocessing": list(prepared.notes), "fov_deg": fov, "fov_from": fov_from}
+    header = SceneHeader(
+        system="vq3d",
+        model=name,
+        model_sha256=sha,
+        licence=licence,
+        source=Path(picture).name if isinstance(picture, str | Path) else "picture",
+        fov_deg=fov,
+        fov_from=fov_from,
+        confidence=confidence,
+        created=datetime.now(UTC).date().isoformat(),
+        settings={"seed": seed, "mode": "detail" if detail else "tokens"},
+    )
+    scene_picture = None if detail else prepared.model_image
+    return Scene(chosen, header, picture=scene_picture)
+
+
+def estimate_confidence(
+    model: Autoencoder,
+    base: ViewSpaceField,
+    encoded: Encoded,
+    image: Float[Tensor, "1 3 side side"],
+    psnr: float,
+) -> float:
+    """How far the geometry may be trusted, in [0, 1]; see CONFIDENCE."""
+    error = 0.2
+    if model.refiner is not None:
+        refined = model.refiner(image, base.uv[:, 3:4] + 0.5, encoded.features)
+        error = float(refined.spread.mean())
+    offset, of_error, of_psnr = CONFIDENCE
+    return float(torch.sigmoid(torch.tensor(offset + of_error * error + of_psnr * psnr)))

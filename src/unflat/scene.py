@@ -1,0 +1,314 @@
+"""A Scene: what every pipeline answers with, and all that renderers, viewers and exporters need.
+
+It holds a field, the canonical camera and where it came from. Its file needs no model to render.
+
+    scene = unflat.reconstruct("photo.jpg")
+    scene.orbit().save("orbit.webp")
+    scene.save("scene.safetensors")
+"""
+
+import dataclasses
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
+
+from unflat.errors import UserError
+from unflat.export.layer import Layer
+from unflat.export.mesh import Mesh, mesh_from_layers
+from unflat.export.video import write_video
+from unflat.fields.behind import BehindField
+from unflat.fields.detail import SHEET, DetailField
+from unflat.fields.saved import SavedField, pack_field, unpack_field
+from unflat.fields.viewspace import ViewSpaceField, ray_limits
+from unflat.files import atomic_path
+from unflat.geometry.camera import Camera
+from unflat.geometry.trajectory import orbit, spiral, wiggle
+from unflat.rendering.render import RenderOptions, RenderOutput, render
+
+FORMAT = 1
+SAMPLES = 64  # intervals of a ray of a final picture
+PathName = Literal["orbit", "spiral", "wiggle"]
+_PATHS = {"orbit": orbit, "spiral": spiral, "wiggle": wiggle}
+_HIDDEN_SIDE = 160  # pixels of the layer behind the visible one
+_JUMP = 0.05  # of normalised disparity; behind such a step something is hidden
+_REACH = 0.06  # share of the picture's side around a step that a small move can uncover
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneHeader:
+    """What a scene is and where it came from."""
+
+    system: str
+    """As in ``vq3d``."""
+    model: str
+    """Name or file of the model."""
+    model_sha256: str = ""
+    """Of the model's file."""
+    licence: str = "not stated"
+    """Of the model; the picture's own licence is its author's."""
+    source: str = ""
+    """Name of the picture."""
+    fov_deg: float = 50.0
+    """Across the picture."""
+    fov_from: Literal["default", "option", "exif"] = "default"
+    """Where the field of view came from."""
+    units: Literal["unknown", "metric"] = "unknown"
+    """Of lengths; a single photo fixes none."""
+    confidence: float | None = None
+    """Between 0 and 1; how it is computed is told by the system's page."""
+    created: str = ""
+    """Date, ISO 8601."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Further facts: seed, versions, mode."""
+
+
+@dataclass(frozen=True)
+class Frames:
+    """A moving picture.
+
+    Attributes:
+        images: sRGB.
+        fps: frames per second.
+    """
+
+    images: UInt8[np.ndarray, "frames height width 3"]
+    fps: float = 24.0
+
+    def save(self, path: str | Path) -> Path:
+        """The path written: .mp4 (video extra) or .webp."""
+        return write_video(self.images, path, self.fps)
+
+
+class Scene:
+    """One scene in the canonical camera's own frame (OpenCV axes, identity pose)."""
+
+    def __init__(
+        self,
+        field: SavedField,
+        header: SceneHeader,
+        *,
+        max_angle: float = math.radians(20),
+        picture: Float[Tensor, "3 height width"] | None = None,
+    ):
+        """A scene of one field.
+
+        Args:
+            field: a batch of one.
+            header: what it is.
+            max_angle: how far the camera may honestly turn about the pivot, radians.
+            picture: what the model saw, for scenes that do not carry it in their field.
+        """
+        self.field = field
+        self.header = header
+        self.max_angle = max_angle
+        self._picture = picture
+
+    @property
+    def photo(self) -> Tensor | None:
+        """The picture it was made from, "3 height width" in [0, 1]; None if it carries none."""
+        return self.field.photo[0] if isinstance(self.field, DetailField) else self._picture
+
+    @property
+    def camera(self) -> Camera:
+        """The canonical camera, batch of one."""
+        half = self.field.frame.focal_true / 2
+        return Camera(
+            camera_to_world=torch.eye(4)[None],
+            intrinsics=torch.tensor([[half, half, 0.5, 0.5]]),
+        )
+
+    @property
+    def pivot_depth(self) -> float:
+        """Depth of the point that camera paths turn about: the median of what is seen."""
+        normalised = self._surface(64).median()
+        frame = self.field.frame
+        disparity = frame.d_far + (frame.d_near - frame.d_far) * float(normalised)
+        return 1 / max((disparity - frame.b) / frame.a, 1e-3)
+
+    def render(
+        self,
+        camera: Camera | None = None,
+        size: tuple[int, int] | None = None,
+        samples: int = SAMPLES,
+    ) -> RenderOutput:
+        """Pictures through some cameras (batch axis), one after the other.
+
+        Args:
+            camera: the canonical one if absent.
+            size: height and width in pixels; the photo's own if absent.
+            samples: intervals of a ray.
+        """
+        camera = self.camera if camera is None else camera
+        height, width = size or self.size
+        near, far = ray_limits(self.field.frame)
+        options = RenderOptions(samples=samples, near=near, far=far, chunk=4096)
+        views = camera if camera.batch_shape else camera[None]
+        parts = [
+            render(self.field, views[i : i + 1], height, width, options)
+            for i in range(views.batch_shape[0])
+        ]
+        return RenderOutput(*(torch.cat(values) for values in zip(*parts, strict=True)))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the photo, or of the field's own plane without one."""
+        photo = self.photo
+        if photo is None:
+            photo = self._base.uv[0]
+        return int(photo.shape[-2]), int(photo.shape[-1])
+
+    def depth(self, size: tuple[int, int] | None = None) -> Float[Tensor, "height width"]:
+        """Depth of the canonical view along its axis, world units."""
+        return self.layers(size)[0].depth
+
+    def orbit(
+        self,
+        path: PathName = "orbit",
+        frames: int = 36,
+        size: tuple[int, int] | None = None,
+        max_angle: float = math.radians(12),
+        fps: float = 24.0,
+    ) -> Frames:
+        """A camera path as moving pictures.
+
+        Args:
+            path: ``orbit``, ``spiral`` or ``wiggle``.
+            frames: how many.
+            size: height and width; at most 256 if absent.
+            max_angle: farthest turn about the pivot, radians.
+            fps: frames per second.
+        """
+        height, width = size or (min(256, self.size[0]), min(256, self.size[1]))
+        poses = _PATHS[path](frames, max_angle, self.pivot_depth)
+        images = []
+        for pose in poses:
+            view = Camera(camera_to_world=pose[None], intrinsics=self.camera.intrinsics)
+            rgb = self.render(view, (height, width)).rgb[0]
+            images.append((rgb * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+        return Frames(np.stack(images), fps)
+
+    @torch.no_grad()
+    def layers(self, size: tuple[int, int] | None = None) -> list[Layer]:
+        """The canonical view as depth pictures, front first: what is seen, what is hidden.
+
+        The hidden layer exists around steps in depth, where a small move uncovers it.
+
+        Args:
+            size: height and width of the front one; the photo's own if absent.
+        """
+        height, width = size or self.size
+        photo = self.photo if isinstance(self.field, DetailField) else None
+        if photo is None:
+            photo = self.render(size=(height, width)).rgb[0]
+        photo = functional.interpolate(photo[None], (height, width), mode="area")[0]
+        surface = self._surface(height, width)
+        front = Layer(
+            rgb=photo.permute(1, 2, 0),
+            depth=self._depth_of(surface),
+            mask=torch.ones(height, width, dtype=torch.bool),
+        )
+        return [front, self._hidden(min(_HIDDEN_SIDE, height), min(_HIDDEN_SIDE, width))]
+
+    def mesh(self, size: tuple[int, int] | None = None) -> Mesh:
+        """The layers as one mesh with vertex colours, in the scene world."""
+        height, width = size or (min(256, self.size[0]), min(256, self.size[1]))
+        return mesh_from_layers(self.layers((height, width)), self.camera)
+
+    def save(self, path: str | Path) -> Path:
+        """The path of the one safetensors file written; it needs no model to be read."""
+        about, tensors = pack_field(self.field)
+        if self._picture is not None:
+            tensors["picture"] = (self._picture * 255).round().clamp(0, 255).to(torch.uint8)
+        header = {
+            "format": FORMAT,
+            "kind": "scene",
+            "field": about,
+            "max_angle": self.max_angle,
+            "header": dataclasses.asdict(self.header),
+        }
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        with atomic_path(Path(path)) as temporary:
+            save_file(tensors, temporary, metadata={"unflat": json.dumps(header)})
+        return Path(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Scene":
+        """The scene of a file.
+
+        Raises:
+            UserError: no such file, no scene, cut in half, or of a newer unflat.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file; give a scene.safetensors.")
+        try:
+            with safe_open(path, framework="pt") as file:
+                about = json.loads((file.metadata() or {}).get("unflat", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(
+                f"{path}: is not a whole safetensors file (cut in half, or of another kind); "
+                "make the scene again."
+            ) from error
+        if about.get("kind") != "scene":
+            raise UserError(f"{path}: holds no scene of unflat's; give a scene.safetensors.")
+        if int(about["format"]) > FORMAT:
+            raise UserError(
+                f"{path}: written by a newer unflat (format {about['format']}, this reads up to "
+                f"{FORMAT}); upgrade unflat."
+            )
+        try:
+            loaded = unpack_field(about["field"], tensors)
+            header = SceneHeader(**about["header"])
+            picture = tensors["picture"].float() / 255 if "picture" in tensors else None
+            return cls(loaded, header, max_angle=float(about["max_angle"]), picture=picture)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"{path}: its parts do not fit together; make the scene again."
+            ) from error
+
+    @property
+    def _base(self) -> ViewSpaceField:
+        return self.field.base if isinstance(self.field, DetailField) else self.field
+
+    @torch.no_grad()
+    def _surface(self, height: int, width: int | None = None) -> Float[Tensor, "height width"]:
+        """Normalised disparity of what the canonical camera sees."""
+        size = (height, width or height)
+        if isinstance(self.field, DetailField):
+            return functional.interpolate(self.field.disparity, size, mode="nearest")[0, 0]
+        frame = self.field.frame
+        disparity = self.render(size=size, samples=48).disparity[0]
+        assumed = frame.a * disparity + frame.b
+        return (assumed - frame.d_far) / (frame.d_near - frame.d_far)
+
+    def _depth_of(self, surface: Tensor) -> Tensor:
+        frame = self.field.frame
+        assumed = frame.d_far + (frame.d_near - frame.d_far) * surface.clamp_min(0)
+        _, far = ray_limits(frame)
+        return (1 / ((assumed - frame.b) / frame.a).clamp_min(1 / far)).clamp_max(far)
+
+    @torch.no_grad()
+    def _hidden(self, height: int, width: int) -> Layer:
+        surface = self._surface(height, width)
+        reach = 2 * max(1, round(_REACH * height)) + 1
+        lowest = -functional.max_pool2d(-surface[None, None], reach, 1, reach // 2)[0, 0]
+        behind = BehindField(self._base, (surface - SHEET - 0.03)[None, None])
+        near, far = ray_limits(self.field.frame)
+        options = RenderOptions(samples=SAMPLES, near=near, far=far, chunk=4096)
+        seen = render(behind, self.camera, height, width, options)
+        return Layer(
+            rgb=seen.rgb[0].permute(1, 2, 0),
+            depth=seen.depth[0],
+            mask=surface - lowest > _JUMP,
+        )
