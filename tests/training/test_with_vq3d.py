@@ -27,7 +27,7 @@ def start(out: Path, processes: int, *options: str) -> subprocess.CompletedProce
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": source},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
         check=False,
     )
 
@@ -43,6 +43,7 @@ def test_resumed_run_has_the_same_losses(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_two_processes_do_what_one_does(tmp_path):
     run_vq3d.run(tmp_path / "one")
     done = start(tmp_path / "two", 2)
