@@ -9,12 +9,13 @@ from torch import Tensor
 class FieldOutput(NamedTuple):
     """Answer of a field at some points."""
 
-    density: Float[Tensor, "batch *points"]
+    density: Float[Tensor, " batch *points"]
     """At least 0, per unit of length in the space where lengths are measured (see ``warp``)."""
     features: Float[Tensor, "batch *points channels"]
     """Colour in [0, 1] where there are three channels, else features."""
 
 
+@runtime_checkable
 class Field(Protocol):
     """A batch of scenes, asked at world points.
 

@@ -59,9 +59,7 @@ class FiniteScalarQuantizer(nn.Module):
         """Bits that one token carries."""
         return float(sum(math.log2(size) for size in self.codebook_sizes))
 
-    def forward(
-        self, tokens: Float[Tensor, "batch n dim"], rounding: float = 1.0
-    ) -> Quantized:
+    def forward(self, tokens: Float[Tensor, "batch n dim"], rounding: float = 1.0) -> Quantized:
         """Quantised tokens in (-1, 1).
 
         Args:
@@ -123,9 +121,7 @@ class VectorQuantizer(nn.Module):
         """Bits that one token carries."""
         return self.codes_per_token * math.log2(self.codes)
 
-    def forward(
-        self, tokens: Float[Tensor, "batch n dim"], rounding: float = 1.0
-    ) -> Quantized:
+    def forward(self, tokens: Float[Tensor, "batch n dim"], rounding: float = 1.0) -> Quantized:
         """Quantised tokens: unit vectors, ``codes_per_token`` of them side by side."""
         vectors = functional.normalize(tokens.unflatten(-1, (-1, self.code_dim)), dim=-1)
         table = functional.normalize(self.table, dim=-1)

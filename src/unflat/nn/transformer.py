@@ -53,12 +53,11 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.mlp_norm = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(
-            nn.Linear(width, hidden), _ACTIVATIONS[activation](), nn.Linear(hidden, width)
-        )
+        first, last = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.mlp = nn.Sequential(first, _ACTIVATIONS[activation](), last)
         # Small residual outputs let the untrained stack pass its input through; with torch's
         # default the mean-colour plateau lasted minutes.
-        for layer in (self.attention.out, self.mlp[2]):
+        for layer in (self.attention.out, last):
             nn.init.normal_(layer.weight, std=residual_std)
             nn.init.zeros_(layer.bias)
 

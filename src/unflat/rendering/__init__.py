@@ -1,1 +1,34 @@
-"""."""
+"""From a field to pictures: where rays are cut, how light is summed, which pixels see what."""
+
+from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
+from unflat.rendering.quadrature import integrate, termination_variance, transmittance, weights
+from unflat.rendering.render import RayOutput, RenderOptions, RenderOutput, render, render_rays
+from unflat.rendering.sampling import (
+    Spacing,
+    even_edges,
+    importance_edges,
+    merge_edges,
+    stratified_edges,
+    to_distance,
+)
+
+__all__ = [
+    "RayOutput",
+    "RenderOptions",
+    "RenderOutput",
+    "Spacing",
+    "Warped",
+    "even_edges",
+    "fill_holes",
+    "forward_warp",
+    "importance_edges",
+    "integrate",
+    "merge_edges",
+    "render",
+    "render_rays",
+    "stratified_edges",
+    "termination_variance",
+    "to_distance",
+    "transmittance",
+    "weights",
+]

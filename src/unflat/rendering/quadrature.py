@@ -51,8 +51,16 @@ def weights(
 def integrate(
     weights: Float[Tensor, "*rays n"], values: Float[Tensor, "*rays n channels"]
 ) -> Float[Tensor, "*rays channels"]:
-    """Sum of weights times values along each ray."""
-    return (weights[..., None, :] @ values).squeeze(-2)
+    """Sum of weights times values along each ray, in the weights' own precision.
+
+    Autocast would sum in half precision here, and 8 bits are fewer than a picture has.
+    """
+    values = values.to(weights.dtype)
+    device = weights.device.type
+    if not torch.amp.is_autocast_available(device):  # meta tensors
+        return (weights[..., None, :] @ values).squeeze(-2)
+    with torch.autocast(device, enabled=False):
+        return (weights[..., None, :] @ values).squeeze(-2)
 
 
 def termination_variance(

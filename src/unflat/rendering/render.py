@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unflat.fields.background import Background
 from unflat.fields.field import Field, Warped
 from unflat.geometry.camera import Camera
 from unflat.geometry.rays import depth_per_distance, image_rays
@@ -31,7 +32,7 @@ class RenderOptions:
     samples: int = 48
     """Intervals of the first pass, even in the chosen spacing."""
     fine_samples: int = 0
-    """Further intervals placed where the first pass found matter."""
+    """Further intervals, placed where the first pass found matter."""
     near: float = 0.5
     """Distance at which rays are first looked at, world units."""
     far: float = 20.0
@@ -40,8 +41,9 @@ class RenderOptions:
     """Even in 1 / distance (scenes with a background) or in distance (objects)."""
     opaque_last: bool = True
     """The last interval takes all light that is left; otherwise the background shows."""
-    background: tuple[float, ...] | None = None
-    """Colour behind rays that keep light; black if absent. Unused when the last is opaque."""
+    background: tuple[float, ...] | Background | None = None
+    """Behind rays that keep light: one colour, or one for each direction; black if absent. An
+    opaque last interval leaves it nothing to light."""
     chunk: int = 16384
     """Rays computed at once, over all scenes of the batch: memory, never the result."""
     block: int = 8
@@ -53,6 +55,11 @@ class RenderOptions:
     def __post_init__(self):
         if not 0 < self.near < self.far:
             raise ValueError(f"need 0 < near < far, got {self.near} and {self.far}")
+        for name, least in (("samples", 1), ("fine_samples", 0), ("chunk", 1), ("block", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        if not 0 <= self.least_light < 1:
+            raise ValueError(f"least_light is {self.least_light}; it must be in [0, 1)")
 
 
 class RayOutput(NamedTuple):
@@ -66,7 +73,7 @@ class RayOutput(NamedTuple):
     """Distances along the ray, world units."""
 
     @property
-    def opacity(self) -> Float[Tensor, "batch *rays"]:
+    def opacity(self) -> Float[Tensor, " batch *rays"]:
         """Sum of weights, in [0, 1]."""
         return self.weights.sum(-1)
 
@@ -141,11 +148,18 @@ def render(
 
     Args:
         field: of as many scenes as the camera has entries.
-        camera: batch of one axis.
+        camera: perspective or orthographic, with one batch axis; an orthographic ray begins in the
+            plane through the camera's position.
         height: pixels.
         width: pixels.
         options: sampling; see :class:`RenderOptions`.
+
+    Raises:
+        ValueError: the camera has no batch axis, or more than one; the background has another
+            number of channels than the field.
     """
+    if len(camera.batch_shape) != 1:
+        raise ValueError(f"the camera's batch must be one axis, not {tuple(camera.batch_shape)}")
     rays = image_rays(camera, height, width)
     batch = rays.origins.shape[0]
     origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
@@ -176,23 +190,39 @@ def _picture_of(
     field: Field, origins: Tensor, directions: Tensor, forward: Tensor, options: RenderOptions
 ) -> Tensor:
     """Features, disparity, variance and opacity of a chunk of rays, side by side."""
-    s = even_edges(options.samples, device=origins.device).expand(*origins.shape[:-1], -1)
-    edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
+    s = even_edges(options.samples, device=origins.device, dtype=origins.dtype)
+    s = s.expand(*origins.shape[:-1], -1)
+    edges = to_distance(s, options.near, options.far, options.spacing)
     result = _march(field, origins, directions, edges, options)
     if options.fine_samples:
-        fine = importance_edges(s, result.weights, options.fine_samples)
-        s = merge_edges(s, fine)
-        edges = to_distance(s, options.near, options.far, options.spacing).to(origins.dtype)
+        # One more edge is one more interval: as many edges as intervals are asked for.
+        s = merge_edges(s, importance_edges(s, result.weights, options.fine_samples - 1))
+        edges = to_distance(s, options.near, options.far, options.spacing)
         result = _march(field, origins, directions, edges, options)
     features = result.features
     if options.background is not None:
-        behind = torch.tensor(options.background, device=features.device, dtype=features.dtype)
+        behind = _behind(options.background, directions, features)
         features = features + (1 - result.opacity)[..., None] * behind
     inverse = 1 / (result.middles * forward[..., None])
     disparity = (result.weights * inverse).sum(-1)
     variance = (result.weights * (inverse - disparity[..., None]).square()).sum(-1)
     rest = torch.stack([disparity, variance, result.opacity], dim=-1)
     return torch.cat([features, rest], dim=-1)
+
+
+def _behind(
+    background: tuple[float, ...] | Background, directions: Tensor, features: Tensor
+) -> Tensor:
+    """What lies infinitely far away on each ray."""
+    if isinstance(background, tuple):
+        behind = features.new_tensor(background)
+    else:
+        behind = background(directions)
+    if behind.shape[-1] != features.shape[-1]:
+        raise ValueError(
+            f"the background has {behind.shape[-1]} channels, the field {features.shape[-1]}"
+        )
+    return behind
 
 
 def _march(

@@ -30,10 +30,10 @@ def to_distance(
 
 
 def even_edges(
-    count: int, *, device: torch.device | str | None = None
+    count: int, *, device: torch.device | str | None = None, dtype: torch.dtype = torch.float32
 ) -> Float[Tensor, " edges"]:
-    """count + 1 edges from 0 to 1, evenly spaced."""
-    return torch.linspace(0.0, 1.0, count + 1, device=device)
+    """Evenly spaced edges from 0 to 1 that bound ``count`` intervals."""
+    return torch.linspace(0.0, 1.0, count + 1, device=device, dtype=dtype)
 
 
 def stratified_edges(
@@ -59,7 +59,7 @@ def importance_edges(
     generator: torch.Generator | None = None,
     blur: float = 0.01,
 ) -> Float[Tensor, "*rays k"]:
-    """count + 1 edges where the weights are, by inverting their piecewise linear distribution.
+    """Edges (count + 1) where the weights are, by inverting their piecewise linear distribution.
 
     NeRF's hierarchical sampling (arXiv 2003.08934, section 5.2) on a step function: the share of
     light in interval i is (weights_i + blur / n), normalised.
