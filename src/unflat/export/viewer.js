@@ -291,6 +291,7 @@ async function start() {
   }
   try {
     scene = await LayeredScene.create(canvas, data);
+    scene.coarsenIfSlow(view);
   } catch (error) {
     standStill();
     return false;

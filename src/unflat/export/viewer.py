@@ -3,8 +3,8 @@
     write_viewer(scene.layers(), scene.camera, "cat/viewer.html", title="cat.jpg",
                  info={"model": "vq3d-small"}, max_angle_deg=12.0, pivot_depth=2.0)
 
-The layers go in as pictures and as grids of disparity; viewer_scene.js makes triangles of them
-and draws these with WebGL2, viewer.js is the page around them.
+The layers go in as pictures and as grids of disparity; viewer_grid.js makes triangles of
+them, viewer_scene.js draws these with WebGL2, viewer.js is the page around them.
 """
 
 import base64
@@ -95,7 +95,7 @@ def _page(title: str, describe: str, pictures: list[str], data: Mapping[str, obj
     template = folder.joinpath("viewer.html").read_text(encoding="utf-8")
     script = "\n".join(
         folder.joinpath(name).read_text(encoding="utf-8")
-        for name in ("viewer_scene.js", "viewer.js")
+        for name in ("viewer_grid.js", "viewer_scene.js", "viewer.js")
     )
     styles = re.findall(r"<style>(.*?)</style>", template, re.DOTALL)
     images = "\n    ".join(
@@ -127,11 +127,17 @@ def _scene_data(
     height, width = layers[0].depth.shape
     limit = 1 / (_FARTHEST * pivot_depth)
     grids, ranges = [], []
+    seen = np.zeros((0, 0))
     for layer in layers:
         mask = surface_mask(layer)
         depth = layer.depth.detach().cpu().numpy().astype(np.float64)
         disparity = np.where(mask, 1 / np.where(mask, depth, 1), 0.0)
         disparity[mask] = disparity[mask].clip(min=limit)
+        if seen.shape == disparity.shape:
+            # A hidden layer that came forward would hide a part of the picture.
+            disparity = np.where(seen > 0, np.minimum(disparity, seen), disparity)
+        elif seen.size == 0:
+            seen = disparity
         grids.append(_pack_grid(disparity, mask, jump))
         if mask.any():
             ranges.append((disparity[mask].min(), disparity[mask].max()))

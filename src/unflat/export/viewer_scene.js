@@ -1,9 +1,12 @@
-// The scene: layers unpacked into triangles, drawn with WebGL2 from any camera.
+// The scene: layers of textured triangles, drawn with WebGL2 from any camera.
 //
 // A layer arrives as a picture (an <img>) and a grid of disparities with marks where the surface
 // ends. Coordinates are those of the canonical camera: x right, y down, z forward.
 
-const VALID = 1, CUT_RIGHT = 2, CUT_DOWN = 4;
+// How far triangles may lie off the surface: as seen on a screen of SCREEN pixels by a camera that
+// has moved a half pivot depth aside. The first picture is exact in any case.
+const ERROR_PIXELS = 0.25, COARSE_ERROR_PIXELS = 2, SCREEN = 800;
+const SLOW_FRAME_MS = 100;
 
 const VERTEX_SHADER = `#version 300 es
 layout(location = 0) in vec3 place;  // u, v in the picture, disparity
@@ -16,8 +19,9 @@ out float inside;
 out float disparity;
 void main() {
   vec2 xy = (place.xy - intrinsics.zw) / intrinsics.xy;
-  // Homogeneous, scaled by the disparity: a point at infinity is as good as any other.
-  gl_Position = toClip * vec4(orthographic ? xy * place.z : xy, 1.0, place.z);
+  // Scaled by the disparity: in the first view all w are then 1, and whatever the depth, the
+  // picture is exact; and a point at infinity is as good as any other.
+  gl_Position = toClip * (orthographic ? vec4(xy, 1.0 / place.z, 1.0) : vec4(xy, 1.0, place.z));
   st = look.xy;
   inside = look.z;
   disparity = place.z;
@@ -43,109 +47,8 @@ void main() {
   color = vec4(showDepth ? depth : seen, coverage);
 }`;
 
-async function inflate(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Uint8Array(await new Response(stream).arrayBuffer());
-}
-
-// Undoes viewer.py's packing: high bytes, low bytes, of the zigzag of the difference along both axes.
-function unpackWords(bytes, width, height) {
-  const count = width * height;
-  const words = new Uint16Array(count);
-  for (let row = 0, k = 0; row < height; row++) {
-    for (let column = 0, sum = 0; column < width; column++, k++) {
-      const zigzag = (bytes[k] << 8) | bytes[count + k];
-      sum += (zigzag >>> 1) ^ -(zigzag & 1);
-      words[k] = sum + (row ? words[k - width] : 0);
-    }
-  }
-  return words;
-}
-
-// Triangles of one layer. Where the surface is cut, the part in front goes on to half a pixel (the
-// fragment shader ends it there, so that edges are smooth) and the part behind goes on for a whole
-// pixel below it. What goes on is drawn with copies of the corners: `front` and `back` copies.
-function buildTriangles(grid, words, flags) {
-  const { width, height } = grid;
-  const count = width * height;
-  const scale = (grid.high - grid.low) / 65535;
-  const vertices = [];
-  const put = (k, disparity, source, inside) => {
-    vertices.push(...place(grid, k), disparity, ...place(grid, source), inside);
-    return vertices.length / 6 - 1;
-  };
-  const value = Float32Array.from(words, (word) => grid.low + scale * word);
-  const real = new Int32Array(count).fill(-1);
-  for (let k = 0; k < count; k++) if (flags[k] & VALID) real[k] = put(k, value[k], k, 1);
-  // All copies of a pixel in one kind lie at one disparity, so that squares meet; but each has
-  // its colour from its own square, so that none is taken from the other side of the edge.
-  const copies = { front: new Map(), back: new Map() };
-  const copy = (kind, k, disparity, source) => {
-    const inside = kind === "back" && flags[k] & VALID ? 1 : 0;
-    const vertex = put(k, disparity, source, inside);
-    if (!copies[kind].has(k)) copies[kind].set(k, []);
-    copies[kind].get(k).push(vertex);
-    return vertex;
-  };
-  const join = (group) => {
-    const mean = group.reduce((sum, vertex) => sum + vertices[vertex * 6 + 2], 0) / group.length;
-    for (const vertex of group) vertices[vertex * 6 + 2] = mean;
-  };
-  const triangles = new Uint32Array((width - 1) * (height - 1) * 12);
-  let used = 0;
-  const square = (a, b, c, d, falling) => {
-    triangles.set(falling ? [a, c, d, a, d, b] : [a, c, b, b, c, d], used);
-    used += 6;
-  };
-  // The square with only the corners of `chosen`; copies stand in for the others.
-  const part = (kind, corners, chosen) => {
-    const own = corners.filter((_, n) => chosen & (1 << n));
-    if (own.length === 0) return;
-    const mean = own.reduce((sum, k) => sum + value[k], 0) / own.length;
-    const ends = corners.map((k, n) => {
-      if (chosen & (1 << n)) return real[k];
-      // Corners 0 1 / 2 3: 3 - n is the opposite one, the other two are neighbours.
-      const beside = [n ^ 1, n ^ 2, 3 - n].find((m) => chosen & (1 << m));
-      return copy(kind, k, mean, corners[beside]);
-    });
-    const lone = own.length === 1 ? chosen : own.length === 3 ? 15 - chosen : 0;
-    square(...ends, lone === 2 || lone === 4);
-  };
-  for (let row = 0; row + 1 < height; row++) {
-    for (let column = 0; column + 1 < width; column++) {
-      const a = row * width + column, b = a + 1, c = a + width, d = c + 1;
-      const valid = (flags[a] & VALID) | ((flags[b] & VALID) << 1)
-        | ((flags[c] & VALID) << 2) | ((flags[d] & VALID) << 3);
-      const cut = (flags[a] & (CUT_RIGHT | CUT_DOWN)) | (flags[c] & CUT_RIGHT) | (flags[b] & CUT_DOWN);
-      if (valid === 0) continue;
-      if (valid === 15 && !cut) {
-        const falling = Math.abs(value[a] - value[d]) < Math.abs(value[b] - value[c]);
-        square(real[a], real[b], real[c], real[d], falling);
-        continue;
-      }
-      const corners = [a, b, c, d];
-      let front = valid;
-      if (cut) {
-        const known = corners.filter((_, n) => valid & (1 << n)).map((k) => value[k]);
-        const middle = (Math.min(...known) + Math.max(...known)) / 2;
-        front = corners.reduce((set, k, n) => set | (value[k] > middle ? 1 << n : 0), 0) & valid;
-        part("back", corners, valid & ~front);
-      }
-      part("front", corners, front);
-    }
-  }
-  for (const group of [...copies.front.values(), ...copies.back.values()]) join(group);
-  return { vertices: Float32Array.from(vertices), triangles: triangles.subarray(0, used) };
-}
-
-// u, v of a grid point: pixel centres, but the outermost reach the picture's edge.
-function place(grid, k) {
-  const column = k % grid.width, row = (k - column) / grid.width;
-  const u = column === 0 ? 0 : column === grid.width - 1 ? 1 : grid.u0 + column * grid.du;
-  const v = row === 0 ? 0 : row === grid.height - 1 ? 1 : grid.v0 + row * grid.dv;
-  return [u, v];
-}
+const UNIFORMS = ["toClip", "intrinsics", "orthographic", "showDepth", "smoothEdges", "disparityRange",
+  "table", "picture"];
 
 class LayeredScene {
   // Throws where WebGL2 is missing.
@@ -155,35 +58,60 @@ class LayeredScene {
     const scene = new LayeredScene();
     Object.assign(scene, { gl, data, canvas, layers: [] });
     scene.program = scene.link();
+    scene.places = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(scene.program, name)]));
+    scene.smoothEdges = gl.getParameter(gl.SAMPLES) > 1;
     scene.table = scene.texture(0, (target) => {
       const bytes = Uint8Array.from(atob(data.table), (letter) => letter.charCodeAt(0));
       gl.texImage2D(target, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, bytes);
     }, gl.LINEAR);
     for (const [number, grid] of data.layers.entries()) await scene.addLayer(grid, number);
+    scene.build(ERROR_PIXELS);
     return scene;
+  }
+
+  // Fewer triangles where drawing is slow, as it is without a graphics card.
+  coarsenIfSlow(view) {
+    const wait = () => this.gl.readPixels(0, 0, 1, 1, this.gl.RGBA, this.gl.UNSIGNED_BYTE, new Uint8Array(4));
+    this.draw(view, false, [0, 0, 0]);  // the first frame compiles shaders
+    wait();
+    const start = performance.now();
+    this.draw(view, false, [0, 0, 0]);
+    wait();
+    if (performance.now() - start > SLOW_FRAME_MS) this.build(COARSE_ERROR_PIXELS);
   }
 
   async addLayer(grid, number) {
     const { gl } = this;
     const words = unpackWords(await inflate(grid.words), grid.width, grid.height);
-    const mesh = buildTriangles(grid, words, await inflate(grid.flags));
+    const flags = await inflate(grid.flags);
     const image = document.getElementById(`layer-${number}`);
     await image.decode();
-    const array = gl.createVertexArray();
-    gl.bindVertexArray(array);
-    gl.bindBuffer(gl.ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ARRAY_BUFFER, mesh.vertices, gl.STATIC_DRAW);
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, gl.createBuffer());
-    gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.triangles, gl.STATIC_DRAW);
-    for (const attribute of [0, 1]) {
-      gl.enableVertexAttribArray(attribute);
-      gl.vertexAttribPointer(attribute, 3, gl.FLOAT, false, 24, attribute * 12);
-    }
     const texture = this.texture(1, (target) => {
       gl.texImage2D(target, 0, gl.RGB8, gl.RGB, gl.UNSIGNED_BYTE, image);
       gl.generateMipmap(target);
     }, gl.LINEAR_MIPMAP_LINEAR);
-    this.layers.push({ array, texture, vertices: mesh.vertices, count: mesh.triangles.length });
+    const buffers = [gl.createBuffer(), gl.createBuffer()], array = gl.createVertexArray();
+    this.layers.push({ grid, words, flags, texture, buffers, array });
+  }
+
+  build(errorPixels) {
+    const { gl, data } = this;
+    const reach = data.pivotDepth / 2;
+    const tolerance = errorPixels / (reach * data.intrinsics[0] * SCREEN);
+    for (const layer of this.layers) {
+      const mesh = buildTriangles(layer.grid, layer.words, layer.flags, tolerance);
+      gl.bindVertexArray(layer.array);
+      gl.bindBuffer(gl.ARRAY_BUFFER, layer.buffers[0]);
+      gl.bufferData(gl.ARRAY_BUFFER, mesh.vertices, gl.STATIC_DRAW);
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, layer.buffers[1]);
+      gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.triangles, gl.STATIC_DRAW);
+      for (const attribute of [0, 1]) {
+        gl.enableVertexAttribArray(attribute);
+        gl.vertexAttribPointer(attribute, 3, gl.FLOAT, false, 24, attribute * 12);
+      }
+      layer.vertices = mesh.vertices;
+      layer.triangles = mesh.triangles;
+    }
   }
 
   texture(unit, upload, filter) {
@@ -217,7 +145,7 @@ class LayeredScene {
   // `view` is {right, up} in radians, {pivot: [x, y, z]}, {zoom}, {pan: [x, y]} in half canvases.
   draw(view, showDepth, background) {
     const { gl, program, data, canvas } = this;
-    const at = (name) => gl.getUniformLocation(program, name);
+    const at = (name) => this.places[name];
     gl.viewport(0, 0, canvas.width, canvas.height);
     gl.clearColor(...background, 1);
     gl.clear(gl.COLOR_BUFFER_BIT | gl.DEPTH_BUFFER_BIT);
@@ -230,7 +158,7 @@ class LayeredScene {
     gl.uniform4fv(at("intrinsics"), data.intrinsics);
     gl.uniform1i(at("orthographic"), data.orthographic);
     gl.uniform1i(at("showDepth"), showDepth);
-    gl.uniform1i(at("smoothEdges"), gl.getParameter(gl.SAMPLES) > 1);
+    gl.uniform1i(at("smoothEdges"), this.smoothEdges);
     gl.uniform2fv(at("disparityRange"), data.disparityRange);
     gl.uniform1i(at("table"), 0);
     gl.uniform1i(at("picture"), 1);
@@ -243,7 +171,7 @@ class LayeredScene {
       gl.polygonOffset(number, 4 * number);
       gl.bindTexture(gl.TEXTURE_2D, layer.texture);
       gl.bindVertexArray(layer.array);
-      gl.drawElements(gl.TRIANGLES, layer.count, gl.UNSIGNED_INT, 0);
+      gl.drawElements(gl.TRIANGLES, layer.triangles.length, gl.UNSIGNED_INT, 0);
     }
   }
 
@@ -277,25 +205,44 @@ class LayeredScene {
   // The point of the scene seen at x, y in [-1, 1] (y up), or null where there is none.
   pick(view, x, y) {
     const m = this.clipMatrix(view);
-    const { data } = this;
-    const [fx, fy, cx, cy] = data.intrinsics;
-    const reach = 0.02;
     let best = null, bestDepth = Infinity;
-    for (const { vertices } of this.layers) {
-      for (let k = 0; k < vertices.length; k += 6) {
-        if (vertices[k + 5] < 0.5) continue;
-        const depth = 1 / vertices[k + 2], spread = data.orthographic ? 1 : depth;
-        const p = [(vertices[k] - cx) / fx * spread, (vertices[k + 1] - cy) / fy * spread, depth];
-        const clip = (i) => m[i] * p[0] + m[i + 1] * p[1] + m[i + 2] * p[2] + m[i + 3];
-        const w = clip(12);
-        if (w <= 0 || Math.hypot(clip(0) / w - x, clip(4) / w - y) > reach) continue;
-        if (clip(8) / w >= bestDepth) continue;
-        bestDepth = clip(8) / w;
-        best = p;
+    for (const { vertices, triangles } of this.layers) {
+      const points = [];
+      for (let k = 0; k < vertices.length; k += 6) points.push(this.pointOf(vertices, k, m));
+      for (let t = 0; t < triangles.length; t += 3) {
+        const corners = [points[triangles[t]], points[triangles[t + 1]], points[triangles[t + 2]]];
+        const shares = barycentric(corners, x, y);
+        if (!shares) continue;
+        const mix = (of) => shares.reduce((sum, share, n) => sum + share * of(corners[n]), 0);
+        const depth = mix((corner) => corner.depth);
+        if (depth >= bestDepth || mix((corner) => corner.inside) < 0.5) continue;
+        bestDepth = depth;
+        best = [0, 1, 2].map((axis) => mix((corner) => corner.at[axis]));
       }
     }
     return best;
   }
+
+  pointOf(vertices, k, m) {
+    const [fx, fy, cx, cy] = this.data.intrinsics;
+    const depth = 1 / vertices[k + 2], spread = this.data.orthographic ? 1 : depth;
+    const at = [(vertices[k] - cx) / fx * spread, (vertices[k + 1] - cy) / fy * spread, depth];
+    const clip = (i) => m[i] * at[0] + m[i + 1] * at[1] + m[i + 2] * at[2] + m[i + 3];
+    const w = clip(12);
+    return { at, w, x: clip(0) / w, y: clip(4) / w, depth: this.data.orthographic ? clip(8) : w, inside: vertices[k + 5] };
+  }
+}
+
+// Shares of a triangle's corners in its point seen at x, y; null beside it and behind the camera.
+function barycentric([a, b, c], x, y) {
+  if (a.w <= 0 || b.w <= 0 || c.w <= 0) return null;
+  const area = (p, q, px, py) => (q.x - p.x) * (py - p.y) - (q.y - p.y) * (px - p.x);
+  const whole = area(a, b, c.x, c.y);
+  const shares = [area(b, c, x, y) / whole, area(c, a, x, y) / whole, area(a, b, x, y) / whole];
+  if (!(Math.min(...shares) >= -1e-6)) return null;
+  const weighted = shares.map((share, n) => share / [a, b, c][n].w);
+  const sum = weighted[0] + weighted[1] + weighted[2];
+  return weighted.map((value) => value / sum);
 }
 
 // Rotation matrix of the rotation vector (x, y, 0).
