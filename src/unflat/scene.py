@@ -10,6 +10,7 @@ It holds a field, the canonical camera and where it came from. Its file needs no
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,13 +34,14 @@ from unflat.fields.viewspace import ViewSpaceField, ray_limits
 from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
+from unflat.rendering.layered import render_layers
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 
 FORMAT = 1
 SAMPLES = 64  # intervals of a ray of a final picture
 PathName = Literal["orbit", "spiral", "wiggle"]
 _PATHS = {"orbit": orbit, "spiral": spiral, "wiggle": wiggle}
-_HIDDEN_SIDE = 160  # pixels of the layer behind the visible one
+_HIDDEN_SIDE = 96  # pixels of the layer behind the visible one
 _JUMP = 0.05  # of normalised disparity; behind such a step something is hidden
 _REACH = 0.06  # share of the picture's side around a step that a small move can uncover
 
@@ -178,24 +180,47 @@ class Scene:
         size: tuple[int, int] | None = None,
         max_angle: float = math.radians(12),
         fps: float = 24.0,
+        quality: Literal["layers", "field"] = "layers",
+        progress: Callable[[int, int], None] | None = None,
     ) -> Frames:
         """A camera path as moving pictures.
 
         Args:
             path: ``orbit``, ``spiral`` or ``wiggle``.
             frames: how many.
-            size: height and width; at most 256 if absent.
+            size: height and width; the photo's, at most 512, if absent.
             max_angle: farthest turn about the pivot, radians.
             fps: frames per second.
+            quality: ``layers`` splats the layered depth picture (fractions of a second a frame);
+                ``field`` marches rays through the field itself (some seconds).
+            progress: is told how many of how many frames are done.
         """
-        height, width = size or (min(256, self.size[0]), min(256, self.size[1]))
+        height, width = size or (min(512, self.size[0]), min(512, self.size[1]))
         poses = _PATHS[path](frames, max_angle, self.pivot_depth)
+        layers = [] if quality == "field" else self._even_layers(height, width)
         images = []
         for pose in poses:
             view = Camera(camera_to_world=pose[None], intrinsics=self.camera.intrinsics)
-            rgb = self.render(view, (height, width)).rgb[0]
+            if quality == "field":
+                rgb = self.render(view, (height, width)).rgb[0]
+            else:
+                rgb = render_layers(*zip(*layers, strict=True), self.camera, view)[0]
             images.append((rgb * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+            if progress is not None:
+                progress(len(images), frames)
         return Frames(np.stack(images), fps)
+
+    def _even_layers(self, height: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Colour, inverse depth and mask of every layer, at one size."""
+        even = []
+        for layer in self.layers((height, width)):
+            stack = torch.cat(
+                [layer.rgb.permute(2, 0, 1), 1 / layer.depth[None], layer.mask[None].float()]
+            )
+            if stack.shape[1:] != (height, width):
+                stack = functional.interpolate(stack[None], (height, width), mode="bilinear")[0]
+            even.append((stack[None, :3], stack[None, 3], stack[None, 4] > 0.5))
+        return even
 
     @torch.no_grad()
     def layers(self, size: tuple[int, int] | None = None) -> list[Layer]:
@@ -305,7 +330,7 @@ class Scene:
         lowest = -functional.max_pool2d(-surface[None, None], reach, 1, reach // 2)[0, 0]
         behind = BehindField(self._base, (surface - SHEET - 0.03)[None, None])
         near, far = ray_limits(self.field.frame)
-        options = RenderOptions(samples=SAMPLES, near=near, far=far, chunk=4096)
+        options = RenderOptions(samples=40, near=near, far=far, chunk=2048)
         seen = render(behind, self.camera, height, width, options)
         return Layer(
             rgb=seen.rgb[0].permute(1, 2, 0),

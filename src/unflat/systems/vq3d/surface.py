@@ -1,9 +1,10 @@
 """The visible surface at the photo's own resolution, for the detail mode.
 
-The refiner sees the picture at the model's resolution; its answer is carried to the photo's by a
-joint bilateral filter (Kopf et al. 2007): near pixels of similar colour decide. Where they disagree
-by more than a jump the weighted median is taken instead of the mean, so that no pixel lies between
-two surfaces.
+The refiner sees the picture at the model's resolution, and photographs are stranger to it than the
+scenes it learned from: its answer is noisy. It is smoothed where the photo is smooth, by robust
+weighted least squares (Farbman et al. 2008 with Geman-McClure weights on depth), at a working
+resolution, and carried to the photo's by a joint bilateral filter (Kopf et al. 2007) whose weighted
+median keeps pixels from lying between two surfaces.
 """
 
 import math
@@ -16,53 +17,122 @@ from torch.nn import functional
 from unflat.systems.vq3d.refiner import Refined
 
 JUMP = 0.05  # of normalised disparity; more is another surface
-COLOR_SIGMA = 0.08  # of sRGB distance
-SPACE_SIGMA = 0.9  # in pixels of the coarse picture
-RADIUS = 1  # pixels of the coarse picture looked at on each side
+WORKING_SIDE = 192  # pixels at which the surface is smoothed
+RADIUS = 1.5  # of the smoothing, in 64ths of the side, where the refiner is sure to 0.03
+SURE = 0.03  # expected error for which the radius holds; surer pixels move less
+EDGE = 0.1  # of sRGB distance; stronger edges let depth change
+LEAST_TIE = 0.1  # of neighbours across the strongest edge: texture is not geometry
+STEP = 0.06  # of normalised disparity; larger steps survive the smoothing
+ROBUST_STEPS = 4
+COLOR_SIGMA = 0.08  # of sRGB distance, for carrying to the photo's resolution
+SPACE_SIGMA = 0.9  # in pixels of the working resolution
 
 
 @torch.no_grad()
-def upsample_surface(
-    refined: Refined,
-    image: Float[Tensor, "batch 3 side side"],
-    photo: Float[Tensor, "batch 3 height width"],
+def refine_surface(
+    refined: Refined, photo: Float[Tensor, "batch 3 height width"]
 ) -> Refined:
-    """Disparity and spread at the photo's resolution.
+    """Disparity and spread at the photo's resolution, smooth where the photo is.
 
     Args:
-        refined: at the picture's resolution.
-        image: the picture that the refiner saw, in [0, 1].
-        photo: the same picture, larger (at its own size it is returned as it is).
+        refined: the refiner's answer, at the model's resolution.
+        photo: the same picture at its own, in [0, 1].
     """
-    if photo.shape[-2:] == image.shape[-2:]:
+    side = min(WORKING_SIDE, photo.shape[-2])
+    guide = functional.interpolate(photo, (side, side), mode="area")
+    disparity = functional.interpolate(refined.disparity, (side, side), mode="bilinear")
+    spread = functional.interpolate(refined.spread, (side, side), mode="bilinear")
+    smooth = _smooth(disparity, spread, guide)
+    return _upsample(Refined(smooth, spread), guide, photo)
+
+
+def _smooth(
+    disparity: Float[Tensor, "batch 1 side side"],
+    spread: Float[Tensor, "batch 1 side side"],
+    guide: Float[Tensor, "batch 3 side side"],
+) -> Float[Tensor, "batch 1 side side"]:
+    """Minimum of trust (d - D)^2 + ties (difference of neighbours)^2, ties re-weighted by depth."""
+    trust = (SURE / spread).square().clamp(0.02, 20)
+    strength = (RADIUS * disparity.shape[-1] / 64) ** 2
+    across, down = guide.diff(dim=-1), guide.diff(dim=-2)
+    ties = [
+        strength * (LEAST_TIE + (1 - LEAST_TIE) * torch.exp(-step.norm(dim=1, keepdim=True) / EDGE))
+        for step in (across, down)
+    ]
+    result = disparity
+    for turn in range(ROBUST_STEPS):
+        weights = ties
+        if turn:
+            steps = (result.diff(dim=-1), result.diff(dim=-2))
+            weights = [
+                tie / (1 + (step / STEP).square()).square()
+                for tie, step in zip(ties, steps, strict=True)
+            ]
+        result = _solve(disparity, trust, weights[0], weights[1], result)
+    return result
+
+
+def _solve(
+    data: Tensor, trust: Tensor, across: Tensor, down: Tensor, start: Tensor, steps: int = 40
+) -> Tensor:
+    """Conjugate gradients on (trust + Laplacian of the ties) x = trust data, Jacobi scaled."""
+
+    def apply(x: Tensor) -> Tensor:
+        right, below = across * x.diff(dim=-1), down * x.diff(dim=-2)
+        flow = functional.pad(right, (1, 0)) - functional.pad(right, (0, 1))
+        flow = flow + functional.pad(below, (0, 0, 1, 0)) - functional.pad(below, (0, 0, 0, 1))
+        return trust * x + flow
+
+    diagonal = trust + functional.pad(across, (1, 0)) + functional.pad(across, (0, 1))
+    diagonal = diagonal + functional.pad(down, (0, 0, 1, 0)) + functional.pad(down, (0, 0, 0, 1))
+    x = start
+    residual = trust * data - apply(x)
+    scaled = residual / diagonal
+    direction = scaled
+    energy = (residual * scaled).sum((1, 2, 3), keepdim=True)
+    for _ in range(steps):
+        moved = apply(direction)
+        length = energy / (direction * moved).sum((1, 2, 3), keepdim=True).clamp_min(1e-20)
+        x = x + length * direction
+        residual = residual - length * moved
+        scaled = residual / diagonal
+        renewed = (residual * scaled).sum((1, 2, 3), keepdim=True)
+        direction = scaled + renewed / energy.clamp_min(1e-20) * direction
+        energy = renewed
+    return x
+
+
+def _upsample(
+    refined: Refined,
+    guide: Float[Tensor, "batch 3 side side"],
+    photo: Float[Tensor, "batch 3 height width"],
+) -> Refined:
+    """Joint bilateral: near pixels of similar colour decide, by median where they disagree."""
+    if photo.shape[-2:] == guide.shape[-2:]:
         return refined
     height, width = photo.shape[-2:]
-    stack = torch.cat([refined.disparity, refined.spread, image], dim=1)
+    stack = torch.cat([refined.disparity, refined.spread, guide], dim=1)
     windows, offsets = _windows(stack, height, width)  # batch k 5 height width, k height width
     distance = (windows[:, :, 2:] - photo[:, None]).square().sum(2)
-    votes = torch.exp(
-        -distance / (2 * COLOR_SIGMA**2) - offsets / (2 * SPACE_SIGMA**2)
-    ) + 1e-6 * torch.exp(-offsets)
+    votes = torch.exp(-distance / (2 * COLOR_SIGMA**2) - offsets / (2 * SPACE_SIGMA**2))
+    votes = votes + 1e-6 * torch.exp(-offsets)
     votes = votes / votes.sum(1, keepdim=True)
     disparity, spread = windows[:, :, 0], windows[:, :, 1]
     mean = (votes * disparity).sum(1, keepdim=True)
     chosen = _weighted_median(disparity, votes)
     torn = disparity.amax(1, keepdim=True) - disparity.amin(1, keepdim=True) > JUMP
-    return Refined(
-        torch.where(torn, chosen, mean),
-        (votes * spread).sum(1, keepdim=True),
-    )
+    return Refined(torch.where(torn, chosen, mean), (votes * spread).sum(1, keepdim=True))
 
 
 def _windows(stack: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The coarse neighbours of every fine pixel, and their squared distances in coarse pixels."""
+    """The nine coarse neighbours of every fine pixel, and their squared distances."""
     side_y, side_x = stack.shape[-2:]
     y = (torch.arange(height, device=stack.device) + 0.5) * side_y / height - 0.5
     x = (torch.arange(width, device=stack.device) + 0.5) * side_x / width - 0.5
     row, column = y.round().long(), x.round().long()
     found, squares = [], []
-    for dy in range(-RADIUS, RADIUS + 1):
-        for dx in range(-RADIUS, RADIUS + 1):
+    for dy in (-1, 0, 1):
+        for dx in (-1, 0, 1):
             rows = (row + dy).clamp(0, side_y - 1)
             columns = (column + dx).clamp(0, side_x - 1)
             found.append(stack[:, :, rows][..., columns])
@@ -78,22 +148,6 @@ def _weighted_median(
     reached = votes.gather(1, order).cumsum(1)
     place = (reached < 0.5 - 1e-6).sum(1, keepdim=True).clamp_max(values.shape[1] - 1)
     return ordered.gather(1, place)
-
-
-def sharpen_edges(
-    disparity: Float[Tensor, "batch 1 height width"], jump: float = JUMP, radius: int = 1
-) -> Float[Tensor, "batch 1 height width"]:
-    """Disparity whose ramps at jumps are snapped to the nearer of their two sides.
-
-    A pixel whose window spans more than the jump takes the window's lowest or highest value,
-    whichever is closer to its own.
-    """
-    size = 2 * radius + 1
-    high = functional.max_pool2d(disparity, size, 1, radius)
-    low = -functional.max_pool2d(-disparity, size, 1, radius)
-    snapped = torch.where(high - disparity < disparity - low, high, low)
-    # Only where the window is a step, not a slope: the snapped sides must be far apart.
-    return torch.where(high - low > 2 * jump, snapped, disparity)
 
 
 def true_focal(fov_deg: float) -> float:
