@@ -55,3 +55,19 @@ def data_folder() -> Path:
 def generator() -> torch.Generator:
     """Random numbers that are the same in every run."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model file of the tiny preset, untrained: for tests that ask how, not how well."""
+    from unflat.systems.vq3d.config import tiny
+    from unflat.systems.vq3d.recipe import Vq3dRecipe
+    from unflat.training import save_model
+
+    torch.manual_seed(0)
+    recipe = Vq3dRecipe(tiny())
+    recipe.start(torch.rand(64, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
+    path = tmp_path_factory.mktemp("model") / "model.safetensors"
+    header = {**recipe.config_json(), "card": {"name": "untrained", "licence": "Apache-2.0"}}
+    save_model(path, recipe.networks, header)
+    return path

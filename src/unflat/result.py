@@ -21,6 +21,7 @@ from unflat.files import atomic_folder
 from unflat.report import Report
 
 if TYPE_CHECKING:
+    from unflat.export import Layer
     from unflat.geometry.camera import Camera
     from unflat.scene import Scene
 
@@ -33,9 +34,14 @@ ORBIT_FRAMES = 72
 ORBIT_FPS = 24
 """Three seconds."""
 
+_LOW, _FINE = 0.3, 0.6
+"""Confidence below which a person is warned, and from which it is called fine."""
+
 _PREVIEW_WIDTH = 1024
 _PREVIEW_PICTURES = 5
-_SIDE_SHARE = 0.8
+_LAYER_SIDE = 512
+"""Most pixels on a side of the layers that the viewer, splats and depth are made from."""
+_SIDE_SHARE = 0.6
 """Of the honest range, for the two side views in the preview."""
 
 _FILES = {
@@ -92,6 +98,14 @@ def write_result(
         UserError: the folder is in use or cannot be written, or a format needs an extra.
     """
     check_formats(formats)
+    report.licences.setdefault("model", scene.header.licence)
+    confidence = report.confidence
+    if confidence is not None and confidence < _LOW:
+        report.warn(
+            f"low confidence: far from what {scene.header.model} was trained on; "
+            "expect a flat or wrong shape",
+            about=name,
+        )
     videos = [kind for kind in VIDEO_FORMATS if kind in formats] or [usual_video()]
     wanted = [*videos, "html", *(kind for kind in formats if kind not in (*videos, "html"))]
     with atomic_folder(folder, force) as partial:
@@ -155,17 +169,25 @@ def write_formats(
             for kind in meshes:
                 write_mesh(mesh, folder / _FILES[kind], describe=describe)
                 report.files.append(_FILES[kind])
+    layered = [kind for kind in formats if kind in ("splat", "depth", "html")]
+    if not layered:
+        return
+    with report.stage("layers"):
+        height, width = scene.size
+        layers = scene.layers((min(_LAYER_SIDE, height), min(_LAYER_SIDE, width)))
     if "splat" in formats:
-        with report.stage("splats"):
-            write_splats(splats_from_layers(scene.layers(), scene.camera), folder / "splats.ply")
+        with report.stage("splats") as stage:
+            splats = splats_from_layers(layers, scene.camera)
+            write_splats(splats, folder / "splats.ply")
+            stage.note = f"{len(splats.centers)} splats"
             report.files.append("splats.ply")
     if "depth" in formats:
-        scale = write_depth(scene.depth(), folder / "depth.png")
+        scale = write_depth(layers[0].depth, folder / "depth.png")
         report.figures["depth_units_per_level"] = scale
         report.files += ["depth.png", "depth.npy"]
     if "html" in formats:
         with report.stage("viewer"):
-            _write_viewer(scene, folder / "viewer.html", report, name)
+            _write_viewer(scene, layers, folder / "viewer.html", report, name, describe)
             report.files.append("viewer.html")
 
 
@@ -184,6 +206,14 @@ def write_preview(scene: "Scene", folder: Path) -> None:
         pictures.append((label, scene.render(camera, (side, side)).rgb[0]))
     pictures.append(("depth, near is bright", colorize_disparity(front.disparity[0])))
     write_png(preview_strip(pictures, _PREVIEW_WIDTH), folder / "preview.png")
+
+
+def in_words(confidence: float | None) -> str:
+    """A confidence with what to think of it, as in "0.71 (fine)"."""
+    if confidence is None:
+        return "not known"
+    word = "low" if confidence < _LOW else "fine" if confidence >= _FINE else "middling"
+    return f"{confidence:.2f} ({word})"
 
 
 def free_places(
@@ -236,21 +266,32 @@ def _side_camera(scene: "Scene", angle: float) -> "Camera":
     )
 
 
-def _write_viewer(scene: "Scene", path: Path, report: Report, name: str) -> None:
+def _write_viewer(
+    scene: "Scene",
+    layers: list["Layer"],
+    path: Path,
+    report: Report,
+    name: str,
+    describe: str,
+) -> None:
     from unflat.export.viewer import write_viewer
 
+    header = scene.header
+    confidence = header.confidence if report.confidence is None else report.confidence
     info = {
-        "picture": name,
-        "model": scene.header.model,
-        "licence": scene.header.licence,
-        "confidence": report.confidence,
+        "picture": header.source or name,
+        "model": header.model,
+        "licence": header.licence,
+        "confidence": in_words(confidence),
+        "date": header.created,
     }
     write_viewer(
-        scene.layers(),
+        layers,
         scene.camera,
         path,
         title=name,
         info=info,
         max_angle_deg=math.degrees(scene.max_angle),
         pivot_depth=scene.pivot_depth,
+        describe=describe,
     )

@@ -17,8 +17,9 @@ class Options(Speech, Placed, Computed):
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of the demo."""
+    from unflat.device import choose_device
     from unflat.hub import EXAMPLE_CREDIT, example_picture
-    from unflat.result import write_result
+    from unflat.result import in_words, write_result
     from unflat.systems.vq3d.pipeline import reconstruct_picture
 
     out = options.out or _OUT
@@ -27,14 +28,16 @@ def run(options: Options, terminal: Terminal) -> int:
         "demo",
         inputs=[photo.name],
         seed=0,
-        device=options.device,
+        device=choose_device(options.device),
         settings={"model": model},
         listener=terminal,
     )
     report.licences["photo"] = EXAMPLE_CREDIT
     terminal.line(f"a bundled photo ({EXAMPLE_CREDIT})  with {model}")
-    scene = reconstruct_picture(photo, model=model, device=options.device, report=report)
+    device = report.device or "cpu"
+    scene = reconstruct_picture(photo, model=model, device=device, report=report)
     write_result(scene, out, report, name="coffee", force=options.force)
+    terminal.line(f"confidence {in_words(report.confidence)}")
     terminal.line(f"wrote {out}/  {'  '.join(report.files)}")
     terminal.line(f"open {(out / 'viewer.html').resolve()} in a browser to look around")
     terminal.line("your own picture: unflat reconstruct photo.jpg")

@@ -92,13 +92,12 @@ def _self_test(device: str) -> dict[str, Any]:
     """Reconstruct the bundled photo and look at it from the side; never raises."""
     import torch
 
+    from unflat.device import choose_device
     from unflat.hub import example_picture
     from unflat.systems.vq3d.pipeline import reconstruct_picture
 
     start = time.perf_counter()
-    chosen = device
-    if device == "auto":
-        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+    chosen = choose_device(device)
     test: dict[str, Any] = {"passed": False, "device": chosen}
     try:
         scene = reconstruct_picture(example_picture(), device=chosen)

@@ -49,12 +49,13 @@ def run(options: Options, terminal: Terminal) -> int:
         terminal.line(f"would evaluate {model} on {', '.join(map(str, options.data))}")
         terminal.object("plan", {"model": str(model), "report": str(target) if target else None})
         return 0
+    from unflat.device import choose_device
     from unflat.evaluation.reconstruction import evaluate_reconstruction
 
     report = Report(
         "evaluate reconstruction",
         inputs=[str(path) for path in (*options.data, *options.photos)],
-        device=options.device,
+        device=choose_device(options.device),
         settings={"model": options.model, "limit": options.limit, "resolution": options.resolution},
         listener=terminal,
     )
@@ -70,7 +71,7 @@ def run(options: Options, terminal: Terminal) -> int:
             photos=list(options.photos) or None,
             limit=options.limit,
             resolution=options.resolution,
-            device=options.device,
+            device=report.device or "cpu",
             per_scene=options.per_scene,
             progress=told,
         )

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -48,8 +48,9 @@ class Options(Speech, Planned, Placed, Computed, Modelled):
     given."""
     seed: int = 0
     """Of everything random."""
-    no_detail: Switch = False
-    """Show only what the model itself remembers, without the photo's own pixels."""
+    mode: Literal["detail", "tokens"] = "detail"
+    """detail: the photo gives what is seen, the model the rest; tokens: all comes from the model's
+    own codes."""
     size: int | None = None
     """Side of the orbit in pixels; the scene's own if not given."""
     frames: int = 72
@@ -96,12 +97,14 @@ def _inputs(options: Options) -> list[str]:
 
 def _check(options: Options, formats: tuple[str, ...]) -> None:
     """Refuse before work what would fail after it."""
+    from unflat.device import choose_device
     from unflat.hub import find
     from unflat.result import check_formats
 
     require_range(options.fov_deg, 5, 150, "--fov-deg", "degrees")
     require_range(options.frames, 2, 3600, "--frames", "pictures")
     require_range(options.size, 16, 2048, "--size", "pixels")
+    choose_device(options.device)
     check_formats(formats)
     find(options.model, offline=options.offline)
 
@@ -118,15 +121,17 @@ def _out(options: Options, inputs: list[str], jobs: list["Job"], many: bool) -> 
 
 
 def _report(options: Options, inputs: list[str], terminal: Terminal) -> Report:
+    from unflat.device import choose_device
+
     return Report(
         "reconstruct",
         inputs=inputs,
         seed=options.seed,
-        device=options.device,
+        device=choose_device(options.device),
         settings={
             "model": options.model,
             "fov_deg": options.fov_deg,
-            "detail": not options.no_detail,
+            "mode": options.mode,
             "size": options.size,
             "frames": options.frames,
         },
@@ -143,7 +148,7 @@ def _one(
     terminal: Terminal,
 ) -> None:
     """Reconstruct one picture into its folder and say so."""
-    from unflat.result import write_result
+    from unflat.result import in_words, write_result
 
     terminal.line(f"{job.source}  with {options.model}")
     name = Path(job.name).name
@@ -157,6 +162,7 @@ def _one(
         size=options.size,
         force=options.force,
     )
+    terminal.line(f"confidence {in_words(report.confidence)}")
     terminal.line(f"wrote {out}/  {'  '.join(report.files)}")
     terminal.line(f"open {out / 'viewer.html'} to look around")
 
@@ -173,9 +179,10 @@ def _scene(options: Options, job: "Job", report: Report) -> Any:
         picture,
         model=options.model,
         fov_deg=options.fov_deg,
-        device=options.device,
+        device=report.device or "cpu",
         seed=options.seed,
-        detail=not options.no_detail,
+        detail=options.mode == "detail",
+        offline=options.offline,
         report=report,
     )
 
