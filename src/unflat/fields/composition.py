@@ -3,7 +3,7 @@
 Densities add up and colours mix by density, sigma = sum sigma_i and c = sum sigma_i c_i / sigma,
 so that occlusion is right by construction; shadows and reflected light are not.
 
-    chair_at = similarity(scale=0.4, translation=(0, 1, 3))
+    chair_at = similarity(scale=0.4, translation=(0.0, 1.0, 3.0))
     field = ComposedField([Placed(room), Placed(chair, chair_at)])
 """
 
