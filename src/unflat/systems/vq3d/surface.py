@@ -18,7 +18,7 @@ from unflat.systems.vq3d.refiner import Refined
 
 JUMP = 0.05  # of normalised disparity; more is another surface
 WORKING_SIDE = 192  # pixels at which the surface is smoothed
-RADIUS = 1.5  # of the smoothing, in 64ths of the side, where the refiner is sure to 0.03
+RADIUS = 1.0  # of the smoothing, in 64ths of the side, where the refiner is sure to 0.03
 SURE = 0.03  # expected error for which the radius holds; surer pixels move less
 EDGE = 0.1  # of sRGB distance; stronger edges let depth change
 LEAST_TIE = 0.1  # of neighbours across the strongest edge: texture is not geometry
