@@ -43,6 +43,7 @@ PathName = Literal["orbit", "spiral", "wiggle"]
 _PATHS = {"orbit": orbit, "spiral": spiral, "wiggle": wiggle}
 _HIDDEN_SIDE = 96  # pixels of the layer behind the visible one
 _JUMP = 0.05  # of normalised disparity; behind such a step something is hidden
+_BEHIND = 0.35  # of the way from the farthest surface around to the visible one
 _REACH = 0.06  # share of the picture's side around a step that a small move can uncover
 
 
@@ -242,7 +243,9 @@ class Scene:
             depth=self._depth_of(surface),
             mask=torch.ones(height, width, dtype=torch.bool),
         )
-        return [front, self._hidden(min(_HIDDEN_SIDE, height), min(_HIDDEN_SIDE, width))]
+        if not isinstance(self.field, DetailField):  # rays are dear, and it is blurred anyway
+            height, width = min(_HIDDEN_SIDE, height), min(_HIDDEN_SIDE, width)
+        return [front, self._hidden(height, width)]
 
     def mesh(self, size: tuple[int, int] | None = None) -> Mesh:
         """The layers as one mesh with vertex colours, in the scene world."""
@@ -325,10 +328,17 @@ class Scene:
 
     @torch.no_grad()
     def _hidden(self, height: int, width: int) -> Layer:
+        if isinstance(self.field, DetailField) and self.field.hidden is not None:
+            sheet = torch.cat(list(self.field.hidden), dim=1)
+            sheet = functional.interpolate(sheet, (height, width), mode="nearest")[0]
+            depth, mask = self._depth_of(sheet[3]), sheet[4] > 0.5
+            return Layer(rgb=sheet[:3].permute(1, 2, 0), depth=depth, mask=mask)
         surface = self._surface(height, width)
         reach = 2 * max(1, round(_REACH * height)) + 1
         lowest = -functional.max_pool2d(-surface[None, None], reach, 1, reach // 2)[0, 0]
-        behind = BehindField(self._base, (surface - SHEET - 0.03)[None, None])
+        # Nearer to what lies around than to the surface: else an object's own back would show.
+        limit = torch.minimum(surface - SHEET - 0.03, lowest + _BEHIND * (surface - lowest))
+        behind = BehindField(self._base, limit[None, None])
         near, far = ray_limits(self.field.frame)
         options = RenderOptions(samples=40, near=near, far=far, chunk=2048)
         seen = render(behind, self.camera, height, width, options)

@@ -5,7 +5,12 @@ visible surface is believed to be and has the photo's own colour; in front of it
 canonical camera looked through; behind it the base field goes on with what is hidden. Where the
 surface is unsure the sheet is softer: its termination along a canonical ray is a logistic
 distribution of the given spread, so a wrong guess blurs instead of tearing.
+
+Beside steps in depth a second sheet may stand behind the first: what was painted in there from the
+surroundings, where a field learned from few pictures would show the object's own ghost.
 """
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +26,17 @@ SHEET = 0.04  # least thickness of the sheet, units of normalised disparity
 OPTICAL_DEPTH = 7.0  # of the sheet along a canonical ray: it lets 0.1 % of the light pass
 
 
+class HiddenSheet(NamedTuple):
+    """A surface behind the visible one, where there is one."""
+
+    rgb: Float[Tensor, "batch 3 height width"]
+    """sRGB in [0, 1]."""
+    disparity: Float[Tensor, "batch 1 height width"]
+    """Normalised; below the visible surface's where the mask holds."""
+    mask: Float[Tensor, "batch 1 height width"]
+    """1 where it exists, else 0."""
+
+
 class DetailField(nn.Module):
     """A view-space field whose visible surface is the photo."""
 
@@ -30,6 +46,7 @@ class DetailField(nn.Module):
         photo: Float[Tensor, "batch 3 height width"],
         disparity: Float[Tensor, "batch 1 height width"],
         spread: Float[Tensor, "batch 1 height width"],
+        hidden: HiddenSheet | None = None,
         *,
         jump: float = 0.05,
     ):
@@ -40,6 +57,7 @@ class DetailField(nn.Module):
             photo: sRGB in [0, 1], at any resolution.
             disparity: normalised disparity of the visible surface, 1 nearest.
             spread: softness of the sheet there, in the same units, above 0.
+            hidden: what stands behind it, at the same resolution.
             jump: neighbouring pixels that differ by more are two surfaces: no sheet joins them.
         """
         super().__init__()
@@ -53,11 +71,21 @@ class DetailField(nn.Module):
         self.register_buffer("disparity", disparity, persistent=False)
         self.register_buffer("spread", spread, persistent=False)
         self.register_buffer("joined", _joined(disparity, jump), persistent=False)
+        self.behind: Tensor | None
+        behind = None if hidden is None else torch.cat(list(hidden), dim=1)
+        self.register_buffer("behind", behind, persistent=False)
 
     @property
     def frame(self) -> Frame:
         """Field of view and disparity scale, shared with the base field."""
         return self.base.frame
+
+    @property
+    def hidden(self) -> HiddenSheet | None:
+        """The second sheet."""
+        if self.behind is None:
+            return None
+        return HiddenSheet(*self.behind.split([3, 1, 1], dim=1))
 
     def with_frame(self, frame: Frame) -> "DetailField":
         """The same scene under another field of view or disparity scale."""
@@ -66,6 +94,7 @@ class DetailField(nn.Module):
             self.photo,
             self.disparity,
             self.spread,
+            self.hidden,
             jump=self.jump,
         )
 
@@ -97,15 +126,36 @@ class DetailField(nn.Module):
         within = inside & (ahead < thickness) & (ahead > -8 * soft)
         density = torch.where(within, torch.sigmoid(ahead / soft) / soft, 0.0)
         rgb = torch.zeros(*delta.shape, 3, device=q.device, dtype=q.dtype)
+        beyond = ~inside | (ahead >= thickness)
         for scene in range(q.shape[0]):  # the costly lookups only where they are needed
             seen = within[scene].nonzero().flatten()
             rgb[scene, seen] = sample_plane(self.photo[scene : scene + 1], uv[scene, seen][None])[0]
-            hidden = (~inside[scene] | (ahead[scene] >= thickness[scene])).nonzero().flatten()
-            if len(hidden):
-                extra, color = self.base.scene(scene).at(q[scene, hidden][None])
-                density[scene, hidden] = extra[0]
-                rgb[scene, hidden] = color[0]
+            left = beyond[scene].nonzero().flatten()
+            if len(left):
+                extra, color = self._beyond(scene, q[scene, left], inside[scene, left])
+                density[scene, left] = extra
+                rgb[scene, left] = color
         return density.unflatten(1, shape), rgb.unflatten(1, shape)
+
+    def _beyond(
+        self, scene: int, q: Float[Tensor, "points 3"], inside: Bool[Tensor, " points"]
+    ) -> tuple[Float[Tensor, " points"], Float[Tensor, "points 3"]]:
+        """What is outside the picture or behind its visible sheet: the second sheet, the base."""
+        density, rgb = q.new_zeros(len(q)), q.new_zeros(len(q), 3)
+        from_base = torch.ones_like(inside)
+        if self.behind is not None:
+            there = sample_plane(self.behind[scene : scene + 1], q[None, :, :2], mode="nearest")[0]
+            exists = inside & (there[:, 4] > 0.5)
+            ahead = there[:, 3] - q[:, 2]
+            sheet = exists & (ahead >= 0) & (ahead < SHEET)
+            density = torch.where(sheet, OPTICAL_DEPTH / SHEET, density)
+            rgb = torch.where(sheet[:, None], there[:, :3], rgb)
+            from_base = ~exists | (ahead >= SHEET)
+        chosen = from_base.nonzero().flatten()
+        if len(chosen):
+            extra, color = self.base.scene(scene).at(q[chosen][None])
+            density[chosen], rgb[chosen] = extra[0], color[0]
+        return density, rgb
 
     def warp(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, "batch *points 3"]:
         """Points in the frame's assumed space, where lengths are measured."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unflat.fields.detail import DetailField
+from unflat.fields.detail import DetailField, HiddenSheet
 from unflat.fields.viewspace import (
     SURFACE_CHANNELS,
     ViewSpaceDecoder,
@@ -28,6 +28,10 @@ def pack_field(field: SavedField) -> tuple[dict[str, Any], dict[str, Tensor]]:
         tensors["photo"] = (field.photo * 255).round().clamp(0, 255).to(torch.uint8)
         tensors["surface"] = field.disparity.half()
         tensors["spread"] = field.spread.half()
+        if field.hidden is not None:
+            tensors["hidden_rgb"] = (field.hidden.rgb * 255).round().clamp(0, 255).to(torch.uint8)
+            tensors["hidden_surface"] = field.hidden.disparity.half()
+            tensors["hidden_mask"] = field.hidden.mask.to(torch.uint8)
         return {"kind": "detail", "jump": field.jump, "base": about}, tensors
     tensors = {name: plane.half() for name, plane in field.planes._asdict().items()}
     state = {f"decoder.{name}": value for name, value in field.decoder.state_dict().items()}
@@ -49,11 +53,19 @@ def unpack_field(about: dict[str, Any], tensors: dict[str, Tensor]) -> SavedFiel
         base = unpack_field(about["base"], tensors)
         if not isinstance(base, ViewSpaceField):
             raise ValueError(f"a detail field over {about['base']['kind']} is unknown")
+        hidden = None
+        if "hidden_mask" in tensors:
+            hidden = HiddenSheet(
+                tensors["hidden_rgb"].float() / 255,
+                tensors["hidden_surface"].float(),
+                tensors["hidden_mask"].float(),
+            )
         return DetailField(
             base,
             tensors["photo"].float() / 255,
             tensors["surface"].float(),
             tensors["spread"].float(),
+            hidden,
             jump=about["jump"],
         )
     if about["kind"] != "viewspace":

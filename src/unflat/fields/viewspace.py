@@ -197,8 +197,9 @@ def assumed_points(points: Float[Tensor, "*batch 3"], frame: Frame) -> Float[Ten
     inverse = 1 / points[..., 2].clamp_min(1e-6)
     disparity = (frame.a * inverse + frame.b).clamp(0.2 * frame.d_far, 4 * frame.d_near)
     uv = points[..., :2] * inverse[..., None] * (frame.focal_true / frame.focal_assumed)
-    return torch.cat([uv.clamp(-64, 64), torch.ones_like(inverse)[..., None]], -1) / (
-        disparity[..., None]
+    return (
+        torch.cat([uv.clamp(-64, 64), torch.ones_like(inverse)[..., None]], -1)
+        / (disparity[..., None])
     )
 
 

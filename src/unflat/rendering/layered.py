@@ -40,7 +40,7 @@ def render_layers(
         moved = forward_warp(carried, inverse_depth, camera_from, camera_to, blend=BLEND)
         seen = moved.visible & (moved.image[:, 3] > 0.5)
         if merged is None:
-            merged = Warped(moved.image[:, :3], moved.inverse_depth * seen, seen)
+            merged = _close(Warped(moved.image[:, :3], moved.inverse_depth * seen, seen))
             continue
         new = seen & ~merged.visible
         merged = Warped(
@@ -53,6 +53,20 @@ def render_layers(
     filled = fill_holes(merged).image
     soft = _blur(_blur(filled))  # fills run in straight streaks, which the eye takes for things
     return torch.where(merged.visible[:, None], filled, soft).clamp(0, 1)
+
+
+def _close(moved: Warped) -> Warped:
+    """Cracks of a stretched surface, closed by the mean of their neighbours.
+
+    A crack is a pixel that nothing landed on while at least five of its neighbours were hit.
+    """
+    seen = moved.visible[:, None].float()
+    stack = torch.cat([moved.image, moved.inverse_depth[:, None]], dim=1)
+    count = functional.avg_pool2d(seen, 3, 1, 1) * 9
+    mean = functional.avg_pool2d(stack * seen, 3, 1, 1) * 9 / count.clamp_min(1)
+    crack = ~moved.visible & (count[:, 0] >= 5)
+    closed = torch.where(crack[:, None], mean, stack)
+    return Warped(closed[:, :3], closed[:, 3], moved.visible | crack)
 
 
 def _blur(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:

@@ -72,9 +72,7 @@ class Autoencoder(nn.Module):
             self.head = ViewSpaceHead(config)
             self.field_decoder = ViewSpaceDecoder(config.channels, config.surface)
         else:
-            self.head = TriplaneHead(
-                deep, config.grid, config.channels, config.plane_resolution
-            )
+            self.head = TriplaneHead(deep, config.grid, config.channels, config.plane_resolution)
             self.field_decoder = TriplaneDecoder(config.channels)
         self.refiner = DepthRefiner(wide, config.refiner_width) if config.refiner_width else None
         if config.linear_skip:  # the transformers begin as a correction of the linear code
@@ -99,9 +97,7 @@ class Autoencoder(nn.Module):
         """Sizes of a token's codes; empty without a quantiser."""
         return () if self.quantizer is None else self.quantizer.codebook_sizes
 
-    def encode(
-        self, image: Float[Tensor, "batch 3 side side"], rounding: float = 1.0
-    ) -> Encoded:
+    def encode(self, image: Float[Tensor, "batch 3 side side"], rounding: float = 1.0) -> Encoded:
         """Pictures at the model's resolution, in [0, 1], as tokens.
 
         Args:

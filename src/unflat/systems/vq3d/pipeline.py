@@ -22,11 +22,11 @@ from unflat.report import Report
 from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.recipe import render_canonical
-from unflat.systems.vq3d.surface import refine_surface, true_focal
+from unflat.systems.vq3d.surface import hidden_sheet, refine_surface, true_focal
 from unflat.training.model_file import load_weights, read_header
 
 SURFACE_SAMPLES = 48  # intervals of the rays that find the tokens' own surface
-SPREAD_SCALE = 0.1  # softness of the sheet per expected error of its depth
+SPREAD_SCALE = 0.15  # softness of the sheet per expected error of its depth
 CONFIDENCE = (0.0, 0.0, 0.0)  # logistic weights: offset, expected depth error, canonical PSNR
 # A photo does not tell how much nearer the nearest is than the farthest. With the model's own
 # disparity it would be tenfold; the training scenes with walls have a median of 5.3.
@@ -95,7 +95,8 @@ def detail_field(
     both = (0.5 * (refined.disparity + rendered)).clamp(0, 1.05)
     refined = refine_surface(refined._replace(disparity=both), photo)
     spread = (spread_scale * refined.spread).clamp_min(LEAST_SPREAD)
-    return DetailField(base, photo, refined.disparity, spread)
+    hidden = hidden_sheet(refined.disparity, photo)
+    return DetailField(base, photo, refined.disparity, spread, hidden)
 
 
 def has_detail(model: Autoencoder) -> bool:

@@ -14,6 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from unflat.fields.detail import HiddenSheet
+from unflat.rendering.forward_warp import Warped, fill_holes
 from unflat.systems.vq3d.refiner import Refined
 
 JUMP = 0.05  # of normalised disparity; more is another surface
@@ -22,6 +24,9 @@ RADIUS = 1.0  # of the smoothing, in 64ths of the side, where the refiner is sur
 SURE = 0.03  # expected error for which the radius holds; surer pixels move less
 EDGE = 0.1  # of sRGB distance; stronger edges let depth change
 LEAST_TIE = 0.1  # of neighbours across the strongest edge: texture is not geometry
+RAMP = 0.022  # of the side: width of the ramps that smoothing leaves at a step
+HIDING = 0.1  # step in normalised disparity behind which something is hidden
+REACH = 0.06  # share of the side that a move can uncover
 STEP = 0.06  # of normalised disparity; larger steps survive the smoothing
 ROBUST_STEPS = 4
 COLOR_SIGMA = 0.08  # of sRGB distance, for carrying to the photo's resolution
@@ -29,9 +34,7 @@ SPACE_SIGMA = 0.9  # in pixels of the working resolution
 
 
 @torch.no_grad()
-def refine_surface(
-    refined: Refined, photo: Float[Tensor, "batch 3 height width"]
-) -> Refined:
+def refine_surface(refined: Refined, photo: Float[Tensor, "batch 3 height width"]) -> Refined:
     """Disparity and spread at the photo's resolution, smooth where the photo is.
 
     Args:
@@ -42,8 +45,40 @@ def refine_surface(
     guide = functional.interpolate(photo, (side, side), mode="area")
     disparity = functional.interpolate(refined.disparity, (side, side), mode="bilinear")
     spread = functional.interpolate(refined.spread, (side, side), mode="bilinear")
-    smooth = _smooth(disparity, spread, guide)
+    smooth = _snap(_smooth(disparity, spread, guide))
     return _upsample(Refined(smooth, spread), guide, photo)
+
+
+@torch.no_grad()
+def hidden_sheet(
+    disparity: Float[Tensor, "batch 1 height width"], photo: Float[Tensor, "batch 3 height width"]
+) -> HiddenSheet:
+    """What may lie behind the near side of steps in depth, painted in from the far side.
+
+    Around a step the near surface hides as much as a small move can uncover; colour and disparity
+    there come from the farthest of the nearest unhidden pixels to the four sides, then are blurred.
+
+    Args:
+        disparity: of the visible surface, normalised.
+        photo: its colours, in [0, 1].
+    """
+    side = disparity.shape[-1]
+    reach = max(1, round(REACH * side))
+    lowest = -functional.max_pool2d(-disparity, 2 * reach + 1, 1, reach)
+    near = disparity - lowest > HIDING
+    ring = max(1, round(side / 96))  # pixels beside a step mix the colours of both sides
+    unknown = functional.max_pool2d(near.float(), 2 * ring + 1, 1, ring)[:, 0] > 0.5
+    filled = fill_holes(Warped(photo, disparity[:, 0], ~unknown))
+    stack = torch.cat([filled.image, filled.inverse_depth[:, None]], dim=1)
+    blurred = _box(_box(stack, max(1, reach // 4)), max(1, reach // 4))
+    rgb, behind = torch.where(unknown[:, None], blurred, stack).split([3, 1], dim=1)
+    mask = near & (disparity - behind > HIDING / 2)
+    return HiddenSheet(rgb, behind, mask.float())
+
+
+def _box(stack: Tensor, radius: int) -> Tensor:
+    padded = functional.pad(stack, (radius,) * 4, mode="replicate")
+    return functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
 
 
 def _smooth(
@@ -100,6 +135,24 @@ def _solve(
         direction = scaled + renewed / energy.clamp_min(1e-20) * direction
         energy = renewed
     return x
+
+
+def _snap(disparity: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch 1 side side"]:
+    """Ramps between two surfaces, pixel by pixel given to the nearer of their two sides.
+
+    A ramp is what spans more than two jumps within the ramp's width; slopes of floors span less.
+    """
+    radius = int(disparity.shape[-1] * RAMP / 2)
+    if radius == 0:  # the refiner's own resolution: nothing was enlarged
+        return disparity
+    high = functional.max_pool2d(disparity, 2 * radius + 1, 1, radius)
+    low = -functional.max_pool2d(-disparity, 2 * radius + 1, 1, radius)
+    snapped = torch.where(high - disparity < disparity - low, high, low)
+    snapped = torch.where(high - low > 2 * JUMP, snapped, disparity)
+    ring = max(1, round(disparity.shape[-1] / 128))
+    # Pixels along a silhouette mix both colours; on the near side they move with their object.
+    near = functional.max_pool2d(snapped, 2 * ring + 1, 1, ring)
+    return torch.where(near - snapped > 2 * JUMP, near, snapped)
 
 
 def _upsample(

@@ -88,9 +88,9 @@ class ContractedTriplaneField(nn.Module):
         span = self.frame.d_near - self.frame.d_far
         depth = 1 / (self.frame.d_far + span * q[..., 2])
         across = q[..., :2] / self.frame.focal_assumed
-        return self._inside(torch.cat([across, torch.ones_like(depth)[..., None]], -1) * (
-            depth[..., None]
-        ))
+        return self._inside(
+            torch.cat([across, torch.ones_like(depth)[..., None]], -1) * (depth[..., None])
+        )
 
     def on_grid(
         self,
