@@ -14,7 +14,7 @@ import importlib.util
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from unflat.errors import UserError, require_extra
 from unflat.files import atomic_folder
@@ -127,10 +127,11 @@ def write_formats(
     report: Report,
     *,
     name: str,
-    path: str = "orbit",
+    path: Literal["orbit", "spiral", "wiggle"] = "orbit",
     video: str = "orbit",
     frames: int = ORBIT_FRAMES,
     size: int | None = None,
+    quality: Literal["layers", "field"] = "layers",
     describe: str | None = None,
 ) -> None:
     """Write a scene in some formats into a folder that exists; adds to ``report.files``.
@@ -147,6 +148,7 @@ def write_formats(
         video: name of the videos, without ending.
         frames: of the videos.
         size: of the videos in pixels; the scene's own unless given.
+        quality: of the videos; see `unflat.scene.Scene.orbit`.
         describe: a sentence for people who do not see it; from the name unless given.
     """
     from unflat.export import splats_from_layers, write_depth, write_mesh, write_splats
@@ -156,8 +158,11 @@ def write_formats(
     videos = [kind for kind in formats if kind in VIDEO_FORMATS]
     if videos:
         with report.stage("render", total=frames, unit="views") as stage:
-            film = scene.orbit(path, frames=frames, size=square)
-            stage.done = frames
+
+            def told(done: int, _: int) -> None:
+                stage.advance(done - stage.done)
+
+            film = scene.orbit(path, frames, square, quality=quality, progress=told)
         for kind in videos:
             film.save(folder / f"{video}.{kind}")
             report.files.append(f"{video}.{kind}")

@@ -19,7 +19,8 @@ def test_a_photo_becomes_a_folder(unflat: Run, photo: Path, tiny_model: Path) ->
         *("input.png", "scene.safetensors", "preview.png", "viewer.html", "report.json"),
         video,
     }
-    assert Image.open(folder / "preview.png").width == 1024
+    with Image.open(folder / "preview.png") as preview:
+        assert preview.width == 1024
     report = json.loads((folder / "report.json").read_text())
     assert set(report["files"]) == names
     assert report["inputs"] == ["cat.png"]

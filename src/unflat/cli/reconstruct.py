@@ -18,7 +18,7 @@ from unflat.cli.options import (
     require_range,
 )
 from unflat.errors import UserError
-from unflat.report import Report
+from unflat.report import Report, versions
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def _one(
     """Reconstruct one picture into its folder and say so."""
     from unflat.result import in_words, write_result
 
-    terminal.line(f"{job.source}  with {options.model}")
+    terminal.line(_headline(options, report))
     name = Path(job.name).name
     write_result(
         _scene(options, job, report),
@@ -162,9 +162,20 @@ def _one(
         size=options.size,
         force=options.force,
     )
+    for note in report.settings.get("preprocessing", ()):
+        terminal.line(f"{job.source}: {note}")
     terminal.line(f"confidence {in_words(report.confidence)}")
     terminal.line(f"wrote {out}/  {'  '.join(report.files)}")
     terminal.line(f"open {out / 'viewer.html'} to look around")
+
+
+def _headline(options: Options, report: Report) -> str:
+    """Version, model and device in one line."""
+    from unflat.hub import MODELS
+
+    about = MODELS.get(options.model)
+    model = f"{options.model} (bundled, {about.size_mb:g} MB)" if about else options.model
+    return f"unflat {versions()['unflat']}  {model}  {report.device}  {', '.join(report.inputs)}"
 
 
 def _scene(options: Options, job: "Job", report: Report) -> Any:
@@ -209,7 +220,7 @@ def _many(
         )
 
     report = _report(options, list(options.inputs), terminal)
-    terminal.line(f"{len(jobs)} pictures  with {options.model}  to {out}")
+    terminal.line(f"{_headline(options, report)}: {len(jobs)} pictures, to {out}")
     tally = run_jobs(own_share(jobs), out, work, report, force=options.force)
     terminal.repeated_warnings()
     terminal.line(

@@ -24,6 +24,8 @@ class Options(Speech, Planned, Placed):
     """Pictures of the video, 24 a second."""
     size: int | None = None
     """Side in pixels; the scene's own if not given."""
+    quality: Literal["layers", "field"] = "layers"
+    """layers: quick, from the scene's depth pictures; field: rays through the field itself."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
@@ -43,4 +45,5 @@ def run(options: Options, terminal: Terminal) -> int:
         path=options.path,
         frames=options.frames,
         size=options.size,
+        quality=options.quality,
     )
