@@ -110,7 +110,7 @@ class DetailField(nn.Module):
 
     def at(
         self, q: Float[Tensor, "batch *points 3"]
-    ) -> tuple[Float[Tensor, "batch *points"], Float[Tensor, "batch *points 3"]]:
+    ) -> tuple[Float[Tensor, " batch *points"], Float[Tensor, "batch *points 3"]]:
         """Density per unit of delta and colour at (u, v, delta)."""
         shape = q.shape[1:-1]
         q = q.flatten(1, -2)

@@ -127,7 +127,7 @@ class ViewSpaceField(nn.Module):
 
     def at(
         self, q: Float[Tensor, "batch *points 3"]
-    ) -> tuple[Float[Tensor, "batch *points"], Float[Tensor, "batch *points 3"]]:
+    ) -> tuple[Float[Tensor, " batch *points"], Float[Tensor, "batch *points 3"]]:
         """Density per unit of delta and unclamped colour at (u, v, delta)."""
         u, v, delta = q.unbind(-1)
         depth = 1 - 2 * delta  # planes store the nearest in row 0

@@ -226,7 +226,7 @@ class ViewSpaceHead(nn.Module):
         return ViewSpacePlanes(uv, ud, vd)
 
     def _line(self, texels: Tensor) -> Tensor:
-        """batch cells (channels deep side) -> batch channels deep (cells side)."""
+        """Batch cells (channels deep side) -> batch channels deep (cells side)."""
         parts = texels.unflatten(-1, (-1, self.deep, self.side))  # batch cells channels deep side
         return parts.permute(0, 2, 3, 1, 4).flatten(3)
 

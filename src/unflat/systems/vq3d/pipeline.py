@@ -16,10 +16,10 @@ from unflat.errors import UserError
 from unflat.fields.detail import DetailField
 from unflat.fields.viewspace import ViewSpaceField
 from unflat.hub.registry import find
-from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField, build
 from unflat.nn.quantize import code_usage
 from unflat.report import Report
 from unflat.scene import Scene, SceneHeader
+from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField, build
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.recipe import render_canonical
 from unflat.systems.vq3d.surface import hidden_sheet, refine_surface, true_focal

@@ -83,7 +83,7 @@ class ContractedTriplaneField(nn.Module):
 
     def at(
         self, q: Float[Tensor, "batch *points 3"]
-    ) -> tuple[Float[Tensor, "batch *points"], Float[Tensor, "batch *points 3"]]:
+    ) -> tuple[Float[Tensor, " batch *points"], Float[Tensor, "batch *points 3"]]:
         """Density per unit of delta and colour at (u, v, delta)."""
         span = self.frame.d_near - self.frame.d_far
         depth = 1 / (self.frame.d_far + span * q[..., 2])
