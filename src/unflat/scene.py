@@ -8,34 +8,32 @@ It holds a field, the canonical camera and where it came from. Its file needs no
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from unflat.errors import UserError
 from unflat.export.layer import Layer
 from unflat.export.mesh import Mesh, mesh_from_layers
+from unflat.export.picture import to_uint8
 from unflat.export.video import write_video
 from unflat.fields.behind import BehindField
 from unflat.fields.detail import SHEET, DetailField
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.viewspace import ViewSpaceField, ray_limits
-from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
 from unflat.rendering.layered import render_layers
 from unflat.rendering.render import RenderOptions, RenderOutput, render
+from unflat.tensor_file import read_tensor_file, write_tensor_file
 
 FORMAT = 1
 SAMPLES = 64  # intervals of a ray of a final picture
@@ -71,7 +69,7 @@ class SceneHeader:
     """Between 0 and 1; how it is computed is told by the system's page."""
     created: str = ""
     """Date, ISO 8601."""
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, str | int | float | bool] = field(default_factory=dict[str, Any])
     """Further facts: seed, versions, mode."""
 
 
@@ -155,7 +153,13 @@ class Scene:
         height, width = size or self.size
         near, far = ray_limits(self.field.frame)
         options = RenderOptions(samples=samples, near=near, far=far, chunk=4096)
-        views = camera if camera.batch_shape else camera[None]
+        views = camera
+        if not camera.batch_shape:
+            views = replace(
+                camera,
+                camera_to_world=camera.camera_to_world[None],
+                intrinsics=camera.intrinsics[None],
+            )
         parts = [
             render(self.field, views[i : i + 1], height, width, options)
             for i in range(views.batch_shape[0])
@@ -199,21 +203,27 @@ class Scene:
         height, width = size or (min(512, self.size[0]), min(512, self.size[1]))
         poses = _PATHS[path](frames, max_angle, self.pivot_depth)
         layers = [] if quality == "field" else self._even_layers(height, width)
-        images = []
+        images: list[np.ndarray] = []
         for pose in poses:
             view = Camera(camera_to_world=pose[None], intrinsics=self.camera.intrinsics)
             if quality == "field":
                 rgb = self.render(view, (height, width)).rgb[0]
             else:
-                rgb = render_layers(*zip(*layers, strict=True), self.camera, view)[0]
-            images.append((rgb * 255).round().clamp(0, 255).byte().permute(1, 2, 0).numpy())
+                rgb = render_layers(
+                    [layer[0] for layer in layers],
+                    [layer[1] for layer in layers],
+                    [layer[2] for layer in layers],
+                    self.camera,
+                    view,
+                )[0]
+            images.append(to_uint8(rgb))
             if progress is not None:
                 progress(len(images), frames)
         return Frames(np.stack(images), fps)
 
     def _even_layers(self, height: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Colour, inverse depth and mask of every layer, at one size."""
-        even = []
+        even: list[tuple[Tensor, Tensor, Tensor]] = []
         for layer in self.layers((height, width)):
             stack = torch.cat(
                 [layer.rgb.permute(2, 0, 1), 1 / layer.depth[None], layer.mask[None].float()]
@@ -264,9 +274,7 @@ class Scene:
             "max_angle": self.max_angle,
             "header": dataclasses.asdict(self.header),
         }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        with atomic_path(Path(path)) as temporary:
-            save_file(tensors, temporary, metadata={"unflat": json.dumps(header)})
+        write_tensor_file(Path(path), tensors, header)
         return Path(path)
 
     @classmethod
@@ -276,25 +284,7 @@ class Scene:
         Raises:
             UserError: no such file, no scene, cut in half, or of a newer unflat.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(f"{path}: there is no such file; give a scene.safetensors.")
-        try:
-            with safe_open(path, framework="pt") as file:
-                about = json.loads((file.metadata() or {}).get("unflat", "{}"))
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(
-                f"{path}: is not a whole safetensors file (cut in half, or of another kind); "
-                "make the scene again."
-            ) from error
-        if about.get("kind") != "scene":
-            raise UserError(f"{path}: holds no scene of unflat's; give a scene.safetensors.")
-        if int(about["format"]) > FORMAT:
-            raise UserError(
-                f"{path}: written by a newer unflat (format {about['format']}, this reads up to "
-                f"{FORMAT}); upgrade unflat."
-            )
+        about, tensors = read_tensor_file(Path(path), "scene", FORMAT)
         try:
             loaded = unpack_field(about["field"], tensors)
             header = SceneHeader(**about["header"])

@@ -54,13 +54,10 @@ class ViewSpaceDecoder(nn.Module):
         self.surface = surface
         self.modulate = nn.Linear(2 + 2 * self.OCTAVES, 2 * channels)
         self.nearness = nn.Linear(len(self.SOFTNESS), channels, bias=False)
-        self.mlp = nn.Sequential(
-            nn.SiLU(), nn.Linear(channels, channels), nn.SiLU(), nn.Linear(channels, 4)
-        )
-        nn.init.normal_(self.modulate.weight, std=0.05)
-        nn.init.zeros_(self.modulate.bias)
-        nn.init.normal_(self.mlp[3].weight, std=0.02)
-        nn.init.zeros_(self.mlp[3].bias)
+        last = nn.Linear(channels, 4)
+        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(channels, channels), nn.SiLU(), last)
+        _start_small(self.modulate, 0.05)
+        _start_small(last, 0.02)
 
     def forward(
         self,
@@ -201,6 +198,11 @@ def assumed_points(points: Float[Tensor, "*batch 3"], frame: Frame) -> Float[Ten
         torch.cat([uv.clamp(-64, 64), torch.ones_like(inverse)[..., None]], -1)
         / (disparity[..., None])
     )
+
+
+def _start_small(layer: nn.Linear, std: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
+    nn.init.zeros_(layer.bias)
 
 
 def _encode(delta: Tensor, octaves: int) -> Tensor:

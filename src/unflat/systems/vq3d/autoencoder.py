@@ -23,6 +23,7 @@ from unflat.fields.viewspace import (
     ViewSpacePlanes,
 )
 from unflat.geometry.projective import Frame
+from unflat.nn.initialize import start_small
 from unflat.nn.quantize import FiniteScalarQuantizer, Quantized, VectorQuantizer
 from unflat.nn.transformer import Transformer
 from unflat.systems.vq3d.config import Config
@@ -76,8 +77,7 @@ class Autoencoder(nn.Module):
             self.field_decoder = TriplaneDecoder(config.channels)
         self.refiner = DepthRefiner(wide, config.refiner_width) if config.refiner_width else None
         if config.linear_skip:  # the transformers begin as a correction of the linear code
-            nn.init.normal_(self.to_code.weight, std=0.001)
-            nn.init.zeros_(self.to_code.bias)
+            start_small(self.to_code, 0.001)
 
     @property
     def frame(self) -> Frame:
@@ -127,7 +127,9 @@ class Autoencoder(nn.Module):
     def field(self, planes: Planes) -> SceneField:
         """The radiance fields of the planes, in the model's own frame."""
         if isinstance(planes, ViewSpacePlanes):
+            assert isinstance(self.field_decoder, ViewSpaceDecoder)  # built together
             return ViewSpaceField(planes, self.field_decoder, self.frame)
+        assert isinstance(self.field_decoder, TriplaneDecoder)
         return ContractedTriplaneField(planes, self.field_decoder, self.frame)
 
     @torch.no_grad()
@@ -190,10 +192,9 @@ class ViewSpaceHead(nn.Module):
         self.wide = SURFACE_CHANNELS + channels
         self.to_uv = nn.Linear(width, self.wide * self.patch**2)
         hidden = 16
+        last = nn.Conv2d(hidden, self.wide, 3, padding=1)
         self.smooth = nn.Sequential(  # across patch borders, guided by the base colour
-            nn.Conv2d(self.wide, hidden, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(hidden, self.wide, 3, padding=1),
+            nn.Conv2d(self.wide, hidden, 3, padding=1), nn.SiLU(), last
         )
         self.to_line = nn.Linear(width, 2 * self.NARROW)
         self.side = config.side_resolution // config.grid
@@ -201,9 +202,8 @@ class ViewSpaceHead(nn.Module):
         texels = channels * self.deep * self.side
         self.to_ud = nn.Linear(self.NARROW * self.grid, texels)
         self.to_vd = nn.Linear(self.NARROW * self.grid, texels)
-        for layer in (self.smooth[2], self.to_uv, self.to_ud, self.to_vd):
-            nn.init.normal_(layer.weight, std=0.002)  # small beside the linear code's colour
-            nn.init.zeros_(layer.bias)
+        for layer in (last, self.to_uv, self.to_ud, self.to_vd):
+            start_small(layer, 0.002)  # small beside the linear code's colour
 
     def forward(
         self,

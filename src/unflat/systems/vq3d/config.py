@@ -143,7 +143,7 @@ def base() -> Config:
 
 
 def paper() -> Config:
-    """The nearest honest guess at the publication: 256 px, ViT-VQGAN S and L, codebook, tri-planes."""
+    """The nearest honest guess at the publication: 256 px, ViT-VQGAN S and L, tri-planes."""
     return Config(
         resolution=256,
         encoder_width=512,

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unflat.nn.initialize import start_small
+
 
 class Refined(NamedTuple):
     """The visible surface of a picture."""
@@ -37,8 +39,7 @@ class DepthRefiner(nn.Module):
         self.up1 = nn.Conv2d(c + b, b, 3, padding=1)
         self.up2 = nn.Conv2d(b + a, a, 3, padding=1)
         self.leave = nn.Conv2d(a, 2 * 4, 3, padding=1)
-        nn.init.normal_(self.leave.weight, std=0.01)
-        nn.init.zeros_(self.leave.bias)
+        start_small(self.leave, 0.01)
 
     def forward(
         self,

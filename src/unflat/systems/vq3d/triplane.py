@@ -20,10 +20,11 @@ class TriplaneDecoder(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
+        last = nn.Linear(48, 4)
         self.mlp = nn.Sequential(
-            nn.Linear(channels, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 4)
+            nn.Linear(channels, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), last
         )
-        nn.init.zeros_(self.mlp[4].bias)
+        nn.init.zeros_(last.bias)
 
     def forward(
         self, features: Float[Tensor, "*points channels"]
