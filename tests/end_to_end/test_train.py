@@ -53,6 +53,22 @@ def test_train_check_and_use_the_model(unflat: Run, pictures: Path, photo: Path)
     assert done.returncode == 0, done.stderr
 
 
+def test_evaluate_writes_figures_and_protocol(
+    unflat: Run, pictures: Path, tiny_model: Path
+) -> None:
+    same = ("evaluate", "reconstruction", "--data", "made/val.tar", "--report", "f.json")
+    done = unflat(*same, "--model", tiny_model, "--limit", "2", "--samples", "8")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((pictures.parent / "f.json").read_text())
+    assert {"tokens", "detail", "baselines"} <= set(report["figures"])
+    assert report["figures"]["tokens"]["canonical_psnr"] > 0
+    assert report["figures"]["baselines"]["copy_novel_psnr"] > 0
+    assert report["protocol"]
+    again = unflat(*same, "--model", tiny_model)
+    assert again.returncode == 2
+    assert again.stderr == "f.json: is there already; add --force to replace it.\n"
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_losses(
     unflat: Run, pictures: Path, tmp_path: Path

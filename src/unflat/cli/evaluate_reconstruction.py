@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from unflat.cli.options import Computed, Modelled, Planned, Speech, Switch
+from unflat.cli.options import Computed, Modelled, Planned, Speech, Switch, require_range
 from unflat.errors import UserError
 from unflat.report import Report
 from unflat.terminal import Terminal
@@ -31,26 +31,29 @@ class Options(Speech, Planned, Computed, Modelled):
     """Only the first so many scenes and photos."""
     resolution: int | None = None
     """Side in pixels at which all is compared; the model's own if not given."""
+    samples: int | None = None
+    """Intervals of a ray; the evaluation's own number if not given."""
     per_scene: Switch = False
     """Keep every scene's values in the report."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of evaluating."""
+    from unflat.cli.main import DONE, SOME_FAILED
     from unflat.hub import find
 
     target = options.report
     if target is not None and target.exists() and not options.force:
         raise UserError(f"{target}: is there already; add --force to replace it.")
-    if options.limit is not None and options.limit < 1:
-        raise UserError(f"--limit {options.limit}: must be at least 1.")
+    require_range(options.limit, 1, 10**9, "--limit", "scenes")
+    require_range(options.samples, 2, 1024, "--samples", "intervals")
     model = find(options.model, offline=options.offline)
     if options.dry_run:
         terminal.line(f"would evaluate {model} on {', '.join(map(str, options.data))}")
         terminal.object("plan", {"model": str(model), "report": str(target) if target else None})
         return 0
     from unflat.device import choose_device
-    from unflat.evaluation.reconstruction import evaluate_reconstruction
+    from unflat.evaluation import evaluate_reconstruction, table_lines
 
     report = Report(
         "evaluate reconstruction",
@@ -71,26 +74,22 @@ def run(options: Options, terminal: Terminal) -> int:
             photos=list(options.photos) or None,
             limit=options.limit,
             resolution=options.resolution,
+            samples=options.samples,
             device=report.device or "cpu",
             per_scene=options.per_scene,
             progress=told,
         )
-    _print(found["figures"], terminal)
+    for line in table_lines(found):
+        terminal.line(line)
+    rejected = found["protocol"].get("rejected", [])
+    for reject in rejected:
+        report.warn(reject)
     report.figures = found.pop("figures")
     if target is not None:
         _write(target, {**report.json(), **found})
         terminal.line(f"wrote {target}")
     terminal.object("report", {**report.json(), **found})
-    return 0
-
-
-def _print(figures: dict[str, dict[str, Any]], terminal: Terminal) -> None:
-    """One block for each mode, a figure a line."""
-    for mode, values in figures.items():
-        terminal.line(mode)
-        for name, value in values.items():
-            shown = f"{value:.4g}" if isinstance(value, float) else str(value)
-            terminal.line(f"  {name:<32} {shown}")
+    return SOME_FAILED if rejected else DONE
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
