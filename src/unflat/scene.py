@@ -31,7 +31,7 @@ from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.viewspace import ViewSpaceField, ray_limits
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
-from unflat.rendering.layered import render_layers
+from unflat.rendering.layered import LayeredPicture
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 from unflat.tensor_file import read_tensor_file, write_tensor_file
 
@@ -196,42 +196,41 @@ class Scene:
             size: height and width; the photo's, at most 512, if absent.
             max_angle: farthest turn about the pivot, radians.
             fps: frames per second.
-            quality: ``layers`` splats the layered depth picture (fractions of a second a frame);
+            quality: ``layers`` splats the layered depth picture (a fraction of a second a frame);
                 ``field`` marches rays through the field itself (some seconds).
             progress: is told how many of how many frames are done.
         """
         height, width = size or (min(512, self.size[0]), min(512, self.size[1]))
         poses = _PATHS[path](frames, max_angle, self.pivot_depth)
-        layers = [] if quality == "field" else self._even_layers(height, width)
+        layered = None if quality == "field" else self._layered(height, width)
         images: list[np.ndarray] = []
         for pose in poses:
             view = Camera(camera_to_world=pose[None], intrinsics=self.camera.intrinsics)
-            if quality == "field":
+            if layered is None:
                 rgb = self.render(view, (height, width)).rgb[0]
             else:
-                rgb = render_layers(
-                    [layer[0] for layer in layers],
-                    [layer[1] for layer in layers],
-                    [layer[2] for layer in layers],
-                    self.camera,
-                    view,
-                )[0]
+                rgb = layered.view(view)
             images.append(to_uint8(rgb))
             if progress is not None:
                 progress(len(images), frames)
         return Frames(np.stack(images), fps)
 
-    def _even_layers(self, height: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        """Colour, inverse depth and mask of every layer, at one size."""
-        even: list[tuple[Tensor, Tensor, Tensor]] = []
+    def _layered(self, height: int, width: int) -> LayeredPicture:
+        """All layers at one size, ready to be seen by other cameras."""
+        stacks: list[Tensor] = []
         for layer in self.layers((height, width)):
             stack = torch.cat(
                 [layer.rgb.permute(2, 0, 1), 1 / layer.depth[None], layer.mask[None].float()]
             )
             if stack.shape[1:] != (height, width):
                 stack = functional.interpolate(stack[None], (height, width), mode="bilinear")[0]
-            even.append((stack[None, :3], stack[None, 3], stack[None, 4] > 0.5))
-        return even
+            stacks.append(stack)
+        return LayeredPicture(
+            [stack[:3] for stack in stacks],
+            [stack[3] for stack in stacks],
+            [stack[4] > 0.5 for stack in stacks],
+            self.camera,
+        )
 
     @torch.no_grad()
     def layers(self, size: tuple[int, int] | None = None) -> list[Layer]:

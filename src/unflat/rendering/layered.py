@@ -1,10 +1,14 @@
 """Fast views of a layered depth picture: each layer splatted, the front one first.
 
 What a small move uncovers is taken from the layer behind; what none shows is closed with the
-farthest neighbour. A hundred times faster than marching rays, for moves of some degrees.
+farthest neighbour. Hundreds of times faster than marching rays, for moves of some degrees.
+
+    picture = LayeredPicture([image], [inverse_depth], [mask], camera)
+    view = picture.view(other_camera)
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,47 +16,101 @@ from torch import Tensor
 from torch.nn import functional
 
 from unflat.geometry.camera import Camera
-from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
+from unflat.geometry.rays import pixel_grid
+from unflat.rendering.forward_warp import Warped, fill_holes
 
-BLEND = 0.05  # share of disparity within which neighbouring points are averaged
+BLEND = 0.05  # share of disparity within which points on one pixel are averaged
+SUBPIXELS = 2  # points along a side of a pixel; closes the cracks of twofold growth
 
 
-@torch.no_grad()
-def render_layers(
-    images: Sequence[Float[Tensor, "1 3 height width"]],
-    inverse_depths: Sequence[Float[Tensor, "1 height width"]],
-    masks: Sequence[Bool[Tensor, "1 height width"]],
-    camera_from: Camera,
-    camera_to: Camera,
-) -> Float[Tensor, "1 3 height width"]:
-    """The layers seen by another camera, at their own size.
+class _Points(NamedTuple):
+    """Sub-pixel points of a layer: x/z, y/z, 1 and 1/z in the layer's camera, and colours."""
 
-    Args:
-        images: of each layer, front first, in [0, 1].
-        inverse_depths: 1 / depth at the camera they belong to, 1 / world units.
-        masks: where each layer has a surface.
-        camera_from: their camera, perspective, batch of one.
-        camera_to: the new camera, perspective, batch of one.
-    """
-    merged: Warped | None = None
-    for image, inverse_depth, mask in zip(images, inverse_depths, masks, strict=True):
-        carried = torch.cat([image, mask[:, None].to(image)], dim=1)
-        moved = forward_warp(carried, inverse_depth, camera_from, camera_to, blend=BLEND)
-        seen = moved.visible & (moved.image[:, 3] > 0.5)
-        if merged is None:
-            merged = _close(Warped(moved.image[:, :3], moved.inverse_depth * seen, seen))
-            continue
-        new = seen & ~merged.visible
-        merged = Warped(
-            torch.where(new[:, None], moved.image[:, :3], merged.image),
-            torch.where(new, moved.inverse_depth, merged.inverse_depth),
-            merged.visible | new,
+    rays: Float[Tensor, "n 4"]
+    colors: Float[Tensor, "n 4"]  # red, green, blue, 1
+
+
+class LayeredPicture:
+    """Depth pictures of one camera, ready to be seen by others."""
+
+    @torch.no_grad()
+    def __init__(
+        self,
+        images: Sequence[Float[Tensor, "3 height width"]],
+        inverse_depths: Sequence[Float[Tensor, "height width"]],
+        masks: Sequence[Bool[Tensor, "height width"]],
+        camera: Camera,
+    ):
+        """Layers of one size.
+
+        Args:
+            images: of each layer, front first, in [0, 1].
+            inverse_depths: 1 / depth in the camera, above 0 where the mask holds, 1 / world units.
+            masks: where each layer has a surface.
+            camera: theirs, perspective, batch of one.
+
+        Raises:
+            ValueError: no layers, or an orthographic camera.
+        """
+        if not images or camera.kind != "perspective":
+            raise ValueError(f"need layers and a perspective camera, got {camera.kind}")
+        self.size = (images[0].shape[-2], images[0].shape[-1])
+        self.camera = camera
+        self._layers = [
+            _points(*layer, camera) for layer in zip(images, inverse_depths, masks, strict=True)
+        ]
+
+    @torch.no_grad()
+    def view(self, camera: Camera) -> Float[Tensor, "3 height width"]:
+        """The layers seen by another perspective camera (batch of one), at their own size."""
+        merged = _close(self._splat(self._layers[0], camera))
+        for layer in self._layers[1:]:
+            moved = self._splat(layer, camera)
+            new = moved.visible & ~merged.visible
+            merged = Warped(
+                torch.where(new[:, None], moved.image, merged.image),
+                torch.where(new, moved.inverse_depth, merged.inverse_depth),
+                merged.visible | new,
+            )
+        filled = fill_holes(merged).image
+        soft = _blur(_blur(filled))  # fills run in straight streaks, which the eye takes for things
+        return torch.where(merged.visible[:, None], filled, soft).clamp(0, 1)[0]
+
+    def _splat(self, points: _Points, camera: Camera) -> Warped:
+        height, width = self.size
+        pixels = height * width
+        relative = camera.world_to_camera[0] @ self.camera.camera_to_world[0]
+        moved = points.rays @ relative[:3].T  # the point, divided by its depth in the first camera
+        forward = moved[:, 2].clamp_min(1e-6)
+        focal, center = camera.intrinsics[0, :2], camera.intrinsics[0, 2:]
+        uv = moved[:, :2] / forward[:, None] * focal + center
+        column, row = (uv * torch.tensor([width, height])).floor().clamp(-1, 1e6).long().unbind(1)
+        inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+        inside &= moved[:, 2] > 1e-6
+        target = torch.where(inside, row * width + column, pixels)  # a spare pixel takes the rest
+        near = points.rays[:, 3] / forward
+        nearest = torch.zeros(pixels + 1).scatter_reduce_(0, target, near, "amax")
+        counted = (near >= (1 - BLEND) * nearest[target]).nonzero().flatten()
+        total = torch.zeros(pixels + 1, 4)
+        total.index_add_(0, target[counted], points.colors[counted])
+        total, nearest = total[:pixels].T.reshape(1, 4, height, width), nearest[:pixels]
+        return Warped(
+            total[:, :3] / total[:, 3:].clamp_min(1),
+            nearest.reshape(1, height, width),
+            total[:, 3] > 0,
         )
-    if merged is None:
-        raise ValueError("there are no layers")
-    filled = fill_holes(merged).image
-    soft = _blur(_blur(filled))  # fills run in straight streaks, which the eye takes for things
-    return torch.where(merged.visible[:, None], filled, soft).clamp(0, 1)
+
+
+def _points(image: Tensor, inverse_depth: Tensor, mask: Tensor, camera: Camera) -> _Points:
+    height, width = mask.shape
+    uv = pixel_grid(height * SUBPIXELS, width * SUBPIXELS)
+    across = (uv - camera.intrinsics[0, 2:]) / camera.intrinsics[0, :2]
+    stack = torch.cat([image, inverse_depth[None], mask[None].to(image)])
+    stack = stack.repeat_interleave(SUBPIXELS, 1).repeat_interleave(SUBPIXELS, 2)
+    there = stack[4] > 0.5
+    one = torch.ones_like(stack[3])
+    rays = torch.cat([across, one[..., None], stack[3][..., None]], dim=-1)
+    return _Points(rays[there], torch.cat([stack[:3], one[None]])[:, there].T.contiguous())
 
 
 def _close(moved: Warped) -> Warped:
@@ -72,4 +130,6 @@ def _close(moved: Warped) -> Warped:
 def _blur(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:
     radius = max(1, image.shape[-1] // 40)
     padded = functional.pad(image, (radius,) * 4, mode="replicate")
-    return functional.avg_pool2d(padded, 2 * radius + 1, stride=1)
+    size = 2 * radius + 1
+    along = functional.avg_pool2d(padded, (1, size), stride=1)  # the whole square is 12 x slower
+    return functional.avg_pool2d(along, (size, 1), stride=1)
