@@ -1,7 +1,8 @@
 """Rays through a field: edges, density and colour at the middles, quadrature.
 
 ``render`` makes pictures in chunks of rays; every ray is computed by itself, so the chunk size
-never changes the result.
+never changes the result. (Matrix products inside a field's network may round their last bit
+differently for another number of rows; nothing else does.)
 """
 
 from dataclasses import dataclass
