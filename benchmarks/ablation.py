@@ -131,7 +131,7 @@ class Options:
     """Names of variants; all if not given."""
     steps: int = 250
     """Optimizer steps of a run."""
-    lr: float = 1e-3
+    lr: float = 2e-3
     """Peak learning rate."""
     batch_size: int = 16
     """Pictures of a step."""
