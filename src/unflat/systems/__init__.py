@@ -1,1 +1,1 @@
-"""."""
+"""One room for each published system: config, network, recipe, inference."""

@@ -257,8 +257,9 @@ def render_canonical(
     Float[Tensor, "batch 1 side side"],
 ]:
     """Colour, expected normalised disparity and its variance, seen by the canonical camera."""
-    every = torch.arange(side)
-    edges = torch.linspace(1, 0, samples + 1)
+    device = next(field.buffers()).device
+    every = torch.arange(side, device=device)
+    edges = torch.linspace(1, 0, samples + 1, device=device)
     parts = []
     for rows in every.split(4):  # a few rows at once: the samples of whole pictures are many
         rgb, shares, middles = _canonical_rays(field, rows, every, side, edges)

@@ -45,7 +45,7 @@ class DepthRefiner(nn.Module):
         self,
         image: Float[Tensor, "batch 3 height width"],
         surface: Float[Tensor, "batch 1 height width"],
-        features: Float[Tensor, "batch n width"],
+        features: Float[Tensor, "batch n dim"],
     ) -> Refined:
         """The visible surface.
 
