@@ -73,6 +73,9 @@ def hidden_sheet(
     blurred = _box(_box(stack, max(1, reach // 4)), max(1, reach // 4))
     rgb, behind = torch.where(unknown[:, None], blurred, stack).split([3, 1], dim=1)
     mask = near & (disparity - behind > HIDING / 2)
+    # Along the border the far sheet would show where nothing was ever seen.
+    inner = functional.pad(torch.ones_like(mask[..., reach:-reach, reach:-reach]), (reach,) * 4)
+    mask &= inner
     return HiddenSheet(rgb, behind, mask.float())
 
 
