@@ -26,7 +26,7 @@ from unflat.systems.vq3d.surface import hidden_sheet, refine_surface, true_focal
 from unflat.training.model_file import load_weights, read_header
 
 SURFACE_SAMPLES = 48  # intervals of the rays that find the tokens' own surface
-SPREAD_SCALE = 0.15  # softness of the sheet per expected error of its depth
+SPREAD_SCALE = 0.25  # softness of the sheet per expected error of its depth
 CONFIDENCE = (0.0, 0.0, 0.0)  # logistic weights: offset, expected depth error, canonical PSNR
 # A photo does not tell how much nearer the nearest is than the farthest. With the model's own
 # disparity it would be tenfold; the training scenes with walls have a median of 5.3.
