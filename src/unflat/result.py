@@ -206,9 +206,10 @@ def write_preview(scene: "Scene", folder: Path) -> None:
     if scene.photo is not None:
         write_png(scene.photo, folder / "input.png")
         pictures.insert(0, ("input", scene.photo))
+    layered = scene.layered((2 * side, 2 * side))
     for label, sign in (("from the left", -1), ("from the right", 1)):
         camera = _side_camera(scene, sign * _SIDE_SHARE * scene.max_angle)
-        pictures.append((label, scene.render(camera, (side, side)).rgb[0]))
+        pictures.append((label, layered.view(camera)))
     pictures.append(("depth, near is bright", colorize_disparity(front.disparity[0])))
     write_png(preview_strip(pictures, _PREVIEW_WIDTH), folder / "preview.png")
 

@@ -202,7 +202,7 @@ class Scene:
         """
         height, width = size or (min(512, self.size[0]), min(512, self.size[1]))
         poses = _PATHS[path](frames, max_angle, self.pivot_depth)
-        layered = None if quality == "field" else self._layered(height, width)
+        layered = None if quality == "field" else self.layered((height, width))
         images: list[np.ndarray] = []
         for pose in poses:
             view = Camera(camera_to_world=pose[None], intrinsics=self.camera.intrinsics)
@@ -215,8 +215,9 @@ class Scene:
                 progress(len(images), frames)
         return Frames(np.stack(images), fps)
 
-    def _layered(self, height: int, width: int) -> LayeredPicture:
-        """All layers at one size, ready to be seen by other cameras."""
+    def layered(self, size: tuple[int, int] | None = None) -> LayeredPicture:
+        """All layers at one size (the photo's if absent), to be seen quickly by other cameras."""
+        height, width = size or self.size
         stacks: list[Tensor] = []
         for layer in self.layers((height, width)):
             stack = torch.cat(
