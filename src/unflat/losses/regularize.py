@@ -5,7 +5,11 @@ from torch import Tensor
 
 
 def total_variation(planes: Float[Tensor, "*batch height width"]) -> Float[Tensor, ""]:
-    """Mean squared difference of neighbouring texels, rows and columns added (TensoRF's form)."""
-    rows = planes.diff(dim=-2).square().mean()
-    columns = planes.diff(dim=-1).square().mean()
-    return rows + columns
+    """Mean squared difference of neighbouring texels, rows and columns added (TensoRF's form).
+
+    An axis of a single texel has no neighbours and adds nothing.
+    """
+    rows, columns = planes.diff(dim=-2).square(), planes.diff(dim=-1).square()
+    return sum(
+        (part.mean() for part in (rows, columns) if part.numel()), start=planes.new_zeros(())
+    )
