@@ -63,10 +63,12 @@ def test_stages_of_one_name_add_up() -> None:
 
 def test_the_file_is_plain_json(tmp_path: Path) -> None:
     report = Report("evaluate", inputs=["a"], seed=3, settings={"path": Path("x")})
+    report.parts = {"protocol": {"scenes": np.int64(3)}}
     report.figures = {"psnr": np.float32(20.5), "lost": math.nan, "rows": (1, 2)}
     path = report.write(tmp_path / "new" / "report.json")
     read = json.loads(path.read_text(encoding="utf-8"))
     assert read["figures"] == {"psnr": 20.5, "lost": None, "rows": [1, 2]}
+    assert read["protocol"] == {"scenes": 3}
     assert read["settings"] == {"path": "x"}
     assert read["seed"] == 3
     assert read["versions"]["unflat"][0].isdigit()

@@ -115,6 +115,8 @@ class Report:
         """What was written, relative to the report."""
         self.failures: list[dict[str, str]] = []
         """Inputs of many that could not be used: {"input": ..., "reason": ...}."""
+        self.parts: dict[str, Any] = {}
+        """Further parts of the file by name, as in "protocol"."""
         self.stages: list[Stage] = []
         self.warnings: Counter[tuple[str, str | None]] = Counter()
         self._listener = listener
@@ -186,6 +188,7 @@ class Report:
                 "licences": self.licences,
                 "files": self.files,
                 "versions": versions(),
+                **self.parts,
             }
         )
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -85,18 +85,9 @@ def run(options: Options, terminal: Terminal) -> int:
     for reject in rejected:
         report.warn(reject)
     report.figures = found.pop("figures")
+    report.parts = found
     if target is not None:
-        _write(target, {**report.json(), **found})
+        report.write(target)
         terminal.line(f"wrote {target}")
-    terminal.object("report", {**report.json(), **found})
+    terminal.object("report", report.json())
     return SOME_FAILED if rejected else DONE
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    import json
-
-    from unflat.files import atomic_path
-
-    with atomic_path(path) as temporary:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
