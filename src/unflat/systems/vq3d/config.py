@@ -76,6 +76,11 @@ class Config:
                 raise ValueError(
                     f"{name} {getattr(self, name)} is not a multiple of the token grid {self.grid}"
                 )
+        if self.refiner_width and (self.resolution % 8 or self.plane_resolution != self.resolution):
+            raise ValueError(
+                f"a refiner needs a resolution that is a multiple of 8 and equal to "
+                f"plane_resolution, got {self.resolution} and {self.plane_resolution}"
+            )
         if not 0 < self.d_far < self.d_near:
             raise ValueError(f"need 0 < d_far < d_near, got {self.d_far} and {self.d_near}")
 

@@ -1,5 +1,6 @@
 """From a picture to a Scene with a VQ3D model."""
 
+import copy
 import hashlib
 import math
 from dataclasses import replace
@@ -167,13 +168,15 @@ def reconstruct_picture(
         elif prepared.fov is not None:
             fov, fov_from = math.degrees(prepared.fov), "exif"
         frame = replace(chosen.frame, focal_true=true_focal(fov), b=USUAL_SHIFT)
-        chosen = chosen.with_frame(frame).cpu()
+        chosen = copy.deepcopy(chosen.with_frame(frame)).cpu()  # the decoder is the model's own
         rebuilt, _, _ = render_canonical(base, model.config.resolution)
         psnr = float(-10 * (rebuilt.clamp(0, 1) - image).square().mean().log10())
         confidence = estimate_confidence(model, base, encoded, image, psnr)
-        usage = code_usage(encoded.quantized.indices, model.codebook_sizes)
     report.confidence = confidence
-    report.figures |= {"canonical_psnr": round(psnr, 2), "codes_used": round(usage.usage, 4)}
+    report.figures["canonical_psnr"] = round(psnr, 2)
+    if model.codebook_sizes:
+        usage = code_usage(encoded.quantized.indices, model.codebook_sizes)
+        report.figures["codes_used"] = round(usage.usage, 4)
     report.settings |= {"preprocessing": list(prepared.notes), "fov_deg": fov, "fov_from": fov_from}
     header = SceneHeader(
         system="vq3d",

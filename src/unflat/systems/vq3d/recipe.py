@@ -26,6 +26,7 @@ from unflat.rendering.sampling import to_distance
 from unflat.systems.vq3d.autoencoder import Autoencoder, Planes, SceneField
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.refiner import laplace_loss
+from unflat.training.distribution import gather_over_processes, mean_over_processes
 from unflat.training.randomness import rand_per_sample, randn_per_sample
 
 NOVEL_NEAR, NOVEL_FAR = 0.6, 14.0  # distances around the assumed depths 1...10
@@ -125,12 +126,18 @@ class Vq3dRecipe:
         return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2).clamp(0, 1)
 
     def after_step(self, step: int) -> dict[str, float]:
-        """Restarts dead codes of a codebook: every 20 steps at first, later every 200."""
+        """Restarts dead codes of a codebook: every 20 steps at first, later every 200.
+
+        What the processes saw is brought together first, so that all of them restart alike.
+        """
         quantizer = self.model.quantizer
         if not isinstance(quantizer, VectorQuantizer):
             return {}
+        quantizer.recent_use.copy_(mean_over_processes(quantizer.recent_use))
         if step % (20 if step < 2000 else 200):
             return {}
+        parts = gather_over_processes(quantizer.recent_inputs.cpu())
+        quantizer.recent_inputs = torch.cat(parts).to(quantizer.table.device)
         generator = torch.Generator().manual_seed(step)
         return {"restarted_codes": float(quantizer.restart_dead(generator))}
 
