@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unflat.fields.field import FieldOutput
-from unflat.fields.planes import sample_plane
+from unflat.fields.planes import by_texel, sample_plane
 from unflat.fields.viewspace import ViewSpaceField, assumed_points, view_coordinates
 from unflat.geometry.projective import Frame
 
@@ -67,10 +67,14 @@ class DetailField(nn.Module):
         self.disparity: Tensor
         self.spread: Tensor
         self.joined: Tensor
-        self.register_buffer("photo", photo, persistent=False)
+        self.sheet: Tensor  # disparity, spread and joined, looked up together
+        self.register_buffer("photo", by_texel(photo), persistent=False)
         self.register_buffer("disparity", disparity, persistent=False)
         self.register_buffer("spread", spread, persistent=False)
-        self.register_buffer("joined", _joined(disparity, jump), persistent=False)
+        joined = _joined(disparity, jump)
+        self.register_buffer("joined", joined, persistent=False)
+        sheet = torch.cat([disparity, spread, joined.to(disparity)], dim=1)
+        self.register_buffer("sheet", by_texel(sheet), persistent=False)
         self.behind: Tensor | None
         behind = None if hidden is None else torch.cat(list(hidden), dim=1)
         self.register_buffer("behind", behind, persistent=False)
@@ -115,10 +119,8 @@ class DetailField(nn.Module):
         shape = q.shape[1:-1]
         q = q.flatten(1, -2)
         uv, delta = q[..., :2], q[..., 2]
-        smooth = sample_plane(torch.cat([self.disparity, self.spread], 1), uv)
-        nearest = sample_plane(
-            torch.cat([self.disparity, self.spread, self.joined.to(q)], 1), uv, mode="nearest"
-        )
+        smooth = sample_plane(self.sheet, uv)[..., :2]
+        nearest = sample_plane(self.sheet, uv, mode="nearest")
         surface, soft = torch.where(nearest[..., 2:] > 0.5, smooth, nearest[..., :2]).unbind(-1)
         inside = (uv.abs() <= 1).all(-1)
         ahead = surface - delta  # above 0 behind the surface
@@ -153,7 +155,8 @@ class DetailField(nn.Module):
             from_base = ~exists | (ahead >= SHEET)
         chosen = from_base.nonzero().flatten()
         if len(chosen):
-            extra, color = self.base.scene(scene).at(q[chosen][None])
+            base = self.base if len(self.photo) == 1 else self.base.scene(scene)
+            extra, color = base.at(q[chosen][None])
             density[chosen], rgb[chosen] = extra[0], color[0]
         return density, rgb
 

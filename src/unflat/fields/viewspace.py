@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unflat.fields.field import FieldOutput
-from unflat.fields.planes import sample_plane
+from unflat.fields.planes import by_texel, sample_plane
 from unflat.geometry.projective import Frame
 
 SURFACE_CHANNELS = 5  # red, green, blue, surface, thickness
@@ -55,7 +55,8 @@ class ViewSpaceDecoder(nn.Module):
         self.modulate = nn.Linear(2 + 2 * self.OCTAVES, 2 * channels)
         self.nearness = nn.Linear(len(self.SOFTNESS), channels, bias=False)
         last = nn.Linear(channels, 4)
-        self.mlp = nn.Sequential(nn.SiLU(), nn.Linear(channels, channels), nn.SiLU(), last)
+        layers = nn.SiLU(inplace=True), nn.Linear(channels, channels), nn.SiLU(inplace=True), last
+        self.mlp = nn.Sequential(*layers)
         _start_small(self.modulate, 0.05)
         _start_small(last, 0.02)
 
@@ -70,10 +71,11 @@ class ViewSpaceDecoder(nn.Module):
         base, features = uv.split([SURFACE_CHANNELS, uv.shape[-1] - SURFACE_CHANNELS], dim=-1)
         scale, shift = self.modulate(_encode(delta, self.OCTAVES)).chunk(2, dim=-1)
         ahead = base[..., 3] + 0.5 - delta  # above 0 behind the surface
-        softness = torch.tensor(self.SOFTNESS, device=delta.device, dtype=delta.dtype)
-        hidden = features * (1 + scale) + (shift + ud) + vd
+        # Few temporaries: most of the time goes into moving these numbers to and fro.
+        hidden = torch.addcmul(shift + ud, features, 1 + scale) + vd
         if self.surface:
-            hidden = hidden + self.nearness((ahead[..., None] / softness).tanh())
+            softness = torch.tensor(self.SOFTNESS, device=delta.device, dtype=delta.dtype)
+            hidden = hidden.add_(self.nearness((ahead[..., None] / softness).tanh_()))
         out = self.mlp(hidden)
         logit = out[..., 0] - 1.5
         if self.surface:
@@ -94,7 +96,7 @@ class ViewSpaceField(nn.Module):
         self.ud: Tensor
         self.vd: Tensor
         for name, plane in zip(("uv", "ud", "vd"), planes, strict=True):
-            self.register_buffer(name, plane, persistent=False)
+            self.register_buffer(name, by_texel(plane), persistent=False)
         self.decoder = decoder
         self.frame = frame
 
