@@ -1,29 +1,37 @@
 """What can be asked for density and colour at points of space."""
 
 from unflat.fields.background import Background, PanoramaBackground
+from unflat.fields.behind import BehindField
 from unflat.fields.composition import ComposedField, Placed, similarity
 from unflat.fields.contraction import contract, uncontract
+from unflat.fields.detail import DetailField, HiddenSheet
 from unflat.fields.field import Bounded, Field, FieldOutput, Warped
 from unflat.fields.planes import sample_plane, sample_triplane
+from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.viewspace import (
     ViewSpaceDecoder,
     ViewSpaceField,
     ViewSpacePlanes,
     assumed_points,
+    ray_limits,
     view_coordinates,
 )
 from unflat.fields.voxels import VoxelField
 
 __all__ = [
     "Background",
+    "BehindField",
     "Bounded",
     "ComposedField",
+    "DetailField",
     "FeatureDecoder",
     "Field",
     "FieldOutput",
+    "HiddenSheet",
     "PanoramaBackground",
     "Placed",
+    "SavedField",
     "TriplaneField",
     "ViewSpaceDecoder",
     "ViewSpaceField",
@@ -32,9 +40,12 @@ __all__ = [
     "Warped",
     "assumed_points",
     "contract",
+    "pack_field",
+    "ray_limits",
     "sample_plane",
     "sample_triplane",
     "similarity",
     "uncontract",
+    "unpack_field",
     "view_coordinates",
 ]

@@ -1,6 +1,7 @@
 """From a field to pictures: where rays are cut, how light is summed, which pixels see what."""
 
 from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
+from unflat.rendering.layered import LayeredPicture
 from unflat.rendering.quadrature import integrate, termination_variance, transmittance, weights
 from unflat.rendering.render import RayOutput, RenderOptions, RenderOutput, render, render_rays
 from unflat.rendering.sampling import (
@@ -13,6 +14,7 @@ from unflat.rendering.sampling import (
 )
 
 __all__ = [
+    "LayeredPicture",
     "RayOutput",
     "RenderOptions",
     "RenderOutput",
