@@ -51,6 +51,7 @@ def said(
         (["export", "empty", "--format", "stl"], "--format stl: is not known; choose from mp4"),
         (["view", "lost"], "lost: there is no such file; give a result folder."),
         (["view", "empty"], "empty: has no viewer.html; make one with unflat export"),
+        (["train", "--out", "empty", "--resume"], "empty: holds no run; drop --resume, or give"),
         (["train", "--out", "runs/a"], "--data: names no data set; give a folder of pictures"),
         (
             ["train", "--out", "runs/a", "--data", "empty", "--config", "notes.txt"],

@@ -70,6 +70,7 @@ def test_evaluate_writes_figures_and_protocol(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_a_killed_run_goes_on_to_the_same_losses(
     unflat: Run, pictures: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_killed_run_goes_on_to_the_same_losses(
         if metrics.exists() and metrics.read_text().count("\n") >= 8:
             break
         time.sleep(0.02)
+    assert metrics.exists(), "no step within a minute"
     assert process.poll() is None, "the run ended before it could be killed"
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -114,7 +114,7 @@ def run(options: Options, terminal: Terminal) -> int:
     )
     if options.dry_run:
         return _say_plan(options, terminal, config, parameters)
-    if options.init is None and not (options.resume and options.out.exists()):
+    if options.init is None and not options.resume:
         _start(recipe, datasets, config)
     with report.stage("train"):
         result = train(

@@ -28,17 +28,15 @@ def earlier(out: Path, is_resumed: bool, config_file: Path | None) -> dict[str, 
 
     Args:
         out: the run's folder.
-        is_resumed: whether to read it; a folder without a run gives nothing.
+        is_resumed: whether to read it.
         config_file: JSON with any of ``config``, ``loss``, ``train``, or a ``run.json``; wins.
 
     Raises:
-        UserError: the file is not readable as that.
+        UserError: there is no run to resume, or the file is not readable as that.
     """
     from unflat.training import read_run
 
-    found: dict[str, Any] = {}
-    if is_resumed and (out / "run.json").exists():
-        found = _parts(read_run(out))
+    found: dict[str, Any] = _parts(read_run(out)) if is_resumed else {}
     if config_file is None:
         return found
     try:
