@@ -90,8 +90,11 @@ def main():
         "odd scenes: disparity correlation, surer half": round(float(truth[1::2][sure].mean()), 3),
         "odd scenes: disparity correlation, other half": round(float(truth[1::2][~sure].mean()), 3),
         "odd scenes: mean confidence": round(float(check.mean()), 3),
-        "upside-down scenes: mean confidence": round(
-            float(confidence(np.array(flipped)).mean()), 3
+        "odd scenes upside down: disparity correlation": round(
+            float(flipped_truth[1::2].mean()), 3
+        ),
+        "odd scenes upside down: mean confidence": round(
+            float(confidence(flipped[1::2]).mean()), 3
         ),
         "photographs: mean confidence": round(float(confidence(np.array(wild)).mean()), 3),
         "noise: mean confidence": round(float(confidence(noisy[1::2]).mean()), 3),
