@@ -71,7 +71,7 @@ lint: $(VENV)/.dev
 	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 
 bench: $(VENV)/.dev
-	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.speed
 
 docs: $(VENV)/.dev
 	@$(BIN)/sphinx-build -W -n --keep-going -q docs docs/_build/html
