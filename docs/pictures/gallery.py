@@ -21,7 +21,7 @@ from unflat.systems.vq3d.pipeline import reconstruct_picture
 NAMES = ("duck", "temple-china", "boot", "dog", "candle", "car-toy")
 TOKEN_NAMES = ("duck", "temple-china", "dog", "coffee")
 SIDE = 512
-SHOWN = 224
+SHOWN = 168
 
 
 def main():

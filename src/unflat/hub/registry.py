@@ -9,7 +9,7 @@ from pathlib import Path
 
 from unflat.errors import UserError
 
-EXAMPLE_CREDIT = "cup of coffee, Rachel Michetti, courtesy of Pikolo Espresso Bar, CC0"
+EXAMPLE_CREDIT = "toy duck, Nataniel Ruiz (google/dreambooth), CC BY 4.0"
 """Who took the photo that `example_picture` gives, and its licence."""
 
 _BUNDLED = Path(__file__).parent / "bundled"

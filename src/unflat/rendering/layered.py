@@ -64,9 +64,10 @@ class LayeredPicture:
     def view(self, camera: Camera) -> Float[Tensor, "3 height width"]:
         """The layers seen by another perspective camera (batch of one), at their own size."""
         merged = _close(self._splat(self._layers[0], camera))
+        between = _between(merged.visible)
         for layer in self._layers[1:]:
             moved = self._splat(layer, camera)
-            new = moved.visible & ~merged.visible
+            new = moved.visible & ~merged.visible & between
             merged = Warped(
                 torch.where(new[:, None], moved.image, merged.image),
                 torch.where(new, moved.inverse_depth, merged.inverse_depth),
@@ -125,6 +126,20 @@ def _close(moved: Warped) -> Warped:
     crack = ~moved.visible & (count[:, 0] >= 5)
     closed = torch.where(crack[:, None], mean, stack)
     return Warped(closed[:, :3], closed[:, 3], moved.visible | crack)
+
+
+def _between(seen: Bool[Tensor, "1 height width"]) -> Bool[Tensor, "1 height width"]:
+    """Pixels with something seen on both sides, in their row or in their column.
+
+    What is not between lies beyond the border of the picture, where a layer behind would show what
+    the one in front has only moved away from.
+    """
+    hits = seen.int()
+    sides = [
+        hits.cummax(dim).values.bool() & hits.flip(dim).cummax(dim).values.flip(dim).bool()
+        for dim in (1, 2)
+    ]
+    return sides[0] | sides[1]
 
 
 def _blur(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:
