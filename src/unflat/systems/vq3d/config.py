@@ -1,7 +1,7 @@
 """What can be chosen in VQ3D stage 1, and the presets."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Levels = tuple[tuple[int, ...], ...]
 
@@ -83,6 +83,12 @@ class Config:
             )
         if not 0 < self.d_far < self.d_near:
             raise ValueError(f"need 0 < d_far < d_near, got {self.d_far} and {self.d_near}")
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Config":
+        """The configuration that ``dataclasses.asdict`` took apart; JSON knows no tuples."""
+        levels = tuple(tuple(code) for code in values["levels"])
+        return cls(**{**values, "levels": levels})
 
     @property
     def grid(self) -> int:

@@ -50,11 +50,7 @@ def load(model: str | Path, device: str = "cpu", offline: bool = False) -> Autoe
             f"{path}: is a model of {header.get('system')}, not of vq3d; give another --model."
         )
     try:
-        values = {
-            **header["config"],
-            "levels": tuple(tuple(code) for code in header["config"]["levels"]),
-        }
-        network = build(Config(**values))
+        network = build(Config.from_json(header["config"]))
         network.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(

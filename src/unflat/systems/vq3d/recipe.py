@@ -23,7 +23,7 @@ from unflat.rendering.forward_warp import fill_holes, forward_warp
 from unflat.rendering.quadrature import integrate, weights
 from unflat.rendering.render import render_rays
 from unflat.rendering.sampling import to_distance
-from unflat.systems.vq3d.autoencoder import Autoencoder, Planes, SceneField
+from unflat.systems.vq3d.autoencoder import Autoencoder, SceneField
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.refiner import laplace_loss
 from unflat.training.distribution import gather_over_processes, mean_over_processes
@@ -264,9 +264,10 @@ def render_canonical(
     Float[Tensor, "batch 1 side side"],
 ]:
     """Colour, expected normalised disparity and its variance, seen by the canonical camera."""
-    device = next(field.buffers()).device
-    every = torch.arange(side, device=device)
-    edges = torch.linspace(1, 0, samples + 1, device=device)
+    planes = next(field.buffers())
+    dtype = torch.promote_types(planes.dtype, torch.float32)
+    every = torch.arange(side, device=planes.device)
+    edges = torch.linspace(1, 0, samples + 1, device=planes.device, dtype=dtype)
     parts = []
     for rows in every.split(4):  # a few rows at once: the samples of whole pictures are many
         rgb, shares, middles = _canonical_rays(field, rows, every, side, edges)
@@ -295,7 +296,7 @@ def _choose(side: int, count: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(side, generator=generator, device=generator.device)[:count].sort().values
 
 
-def _take(planes: Planes, chosen: Tensor) -> Planes:
+def _take(planes: ViewSpacePlanes | Tensor, chosen: Tensor) -> ViewSpacePlanes | Tensor:
     if isinstance(planes, ViewSpacePlanes):
         return ViewSpacePlanes(*(plane[chosen] for plane in planes))
     return planes[chosen]

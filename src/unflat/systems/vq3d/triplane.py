@@ -46,7 +46,7 @@ class TriplaneHead(nn.Module):
         self.to_planes = nn.Linear(width, 3 * channels * self.patch**2)
 
     def forward(
-        self, tokens: Float[Tensor, "batch n width"], base: Tensor | None = None
+        self, tokens: Float[Tensor, "batch n dim"], base: Tensor | None = None
     ) -> Float[Tensor, "batch 3 channels height width"]:
         """Planes; a base colour has no place in contracted space and is ignored."""
         texels = self.to_planes(tokens).mT.unflatten(2, (self.grid, self.grid))
