@@ -43,6 +43,11 @@ def test_the_same_file_name_from_two_places_stays_apart(photos: Path) -> None:
     assert len(set(names)) == 2
 
 
+def test_a_picture_that_nothing_here_reads_is_counted(photos: Path) -> None:
+    (photos / "phone.heic").write_bytes(b"heic")
+    assert "phone" in [job.name for job in find_pictures([str(photos)])]
+
+
 def test_patterns_and_missing_inputs(photos: Path) -> None:
     assert len(find_pictures([str(photos / "*.png")])) == 2
     with pytest.raises(UserError, match=r"\*\.bmp: no file matches; check"):

@@ -66,7 +66,9 @@ def find_pictures(inputs: Sequence[str]) -> list[Job]:
         if text == STDIN:
             found.append((STDIN, Path("stdin")))
         elif path.is_dir():
-            files = FolderSource(path).files
+            source = FolderSource(path)
+            # What nothing here can read is named as well, so that it is counted as failed.
+            files = sorted([*source.files, *(Path(reject.name) for reject in source.rejects)])
             found += [(str(file), file.relative_to(path)) for file in files]
         elif not path.exists() and glob.has_magic(text):
             matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207  (pattern may be absolute)

@@ -12,7 +12,7 @@ cat/
 
 import importlib.util
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -72,7 +72,7 @@ def usual_video() -> str:
 
 
 def write_result(
-    scene: "Scene",
+    make: Callable[[], "Scene"],
     folder: str | Path,
     report: Report,
     *,
@@ -82,10 +82,10 @@ def write_result(
     size: int | None = None,
     force: bool = False,
 ) -> Path:
-    """The result folder, whole or not at all.
+    """The result folder, whole or not at all; refused before the work if it cannot be.
 
     Args:
-        scene: what was made of the picture.
+        make: gives the scene of the picture.
         folder: where to.
         report: goes into the folder as ``report.json``; gets stages, files and warnings.
         name: of the picture, for titles and for people who do not see it.
@@ -98,17 +98,12 @@ def write_result(
         UserError: the folder is in use or cannot be written, or a format needs an extra.
     """
     check_formats(formats)
-    report.licences.setdefault("model", scene.header.licence)
-    confidence = report.confidence
-    if confidence is not None and confidence < _LOW:
-        report.warn(
-            f"low confidence: far from what {scene.header.model} was trained on; "
-            "expect a flat or wrong shape",
-            about=name,
-        )
     videos = [kind for kind in VIDEO_FORMATS if kind in formats] or [usual_video()]
     wanted = [*videos, "html", *(kind for kind in formats if kind not in (*videos, "html"))]
     with atomic_folder(folder, force) as partial:
+        scene = make()
+        report.licences.setdefault("model", scene.header.licence)
+        _warn_of_low_confidence(scene, report, name)
         with report.stage("preview"):
             write_preview(scene, partial)
         scene.save(partial / "scene.safetensors")
@@ -118,6 +113,15 @@ def write_result(
         report.files.append("report.json")
         report.write(partial / "report.json")
     return Path(folder)
+
+
+def _warn_of_low_confidence(scene: "Scene", report: Report, name: str) -> None:
+    if report.confidence is not None and report.confidence < _LOW:
+        report.warn(
+            f"low confidence: far from what {scene.header.model} was trained on; "
+            "expect a flat or wrong shape",
+            about=name,
+        )
 
 
 def write_formats(

@@ -36,6 +36,7 @@ def test_a_photo_becomes_a_folder(unflat: Run, photo: Path, tiny_model: Path) ->
 
     again = unflat("reconstruct", photo.name, "--model", tiny_model, *QUICK)
     assert again.returncode == 2
+    assert "scene" not in again.stdout, "refused before the work"
     assert again.stderr == (
         "cat/: already holds a result; add --force to replace it or choose --out.\n"
     )

@@ -35,8 +35,13 @@ def run(options: Options, terminal: Terminal) -> int:
     report.licences["photo"] = EXAMPLE_CREDIT
     terminal.line(f"a bundled photo ({EXAMPLE_CREDIT})  with {model}")
     device = report.device or "cpu"
-    scene = reconstruct_picture(photo, model=model, device=device, report=report)
-    write_result(scene, out, report, name="duck", force=options.force)
+    write_result(
+        lambda: reconstruct_picture(photo, model=model, device=device, report=report),
+        out,
+        report,
+        name="duck",
+        force=options.force,
+    )
     terminal.line(f"confidence {in_words(report.confidence)}")
     terminal.line(f"wrote {out}/  {'  '.join(report.files)}")
     terminal.line(f"open {(out / 'viewer.html').resolve()} in a browser to look around")

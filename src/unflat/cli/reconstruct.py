@@ -153,7 +153,7 @@ def _one(
     terminal.line(_headline(options, report))
     name = Path(job.name).name
     write_result(
-        _scene(options, job, report),
+        lambda: _scene(options, job, report),
         out,
         report,
         name=name,
@@ -207,9 +207,8 @@ def _many(
     from unflat.result import write_result
 
     def work(job: "Job", folder: Path, report: Report) -> None:
-        scene = _scene(options, job, report)
         write_result(
-            scene,
+            lambda: _scene(options, job, report),
             folder,
             report,
             name=Path(job.name).name,
@@ -251,7 +250,9 @@ def _say_plan(
 
 
 def _copy_example() -> None:
-    """The bundled photo as a file of the person's own."""
+    """The bundled photo as a file of the person's own; one that is there already is kept."""
+    if Path(_EXAMPLE_NAME).exists():
+        return
     from unflat.data import open_picture
     from unflat.files import atomic_path
     from unflat.hub import example_picture
