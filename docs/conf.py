@@ -10,7 +10,7 @@ release = versions()["unflat"]
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build", "**/README.md"]
+exclude_patterns = ["pictures/CREDITS.md", "_build", "**/README.md"]
 
 html_theme = "furo"
 html_title = "unflat"

@@ -163,3 +163,17 @@ def test_wrong_suffix_empty_mesh_and_bad_place_are_sentences(tmp_path, marked_la
     with pytest.raises(UserError, match="is a file, not a folder"):
         write_mesh(mesh, tmp_path / "file" / "scene.glb")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_layer_without_faces_does_not_break_the_mesh():
+    depth = torch.full((4, 4), 2.0)
+    front = Layer(rgb=torch.rand(4, 4, 3), depth=depth, mask=torch.ones(4, 4, dtype=torch.bool))
+    alone = torch.zeros(4, 4, dtype=torch.bool)
+    alone[1, 1] = True  # a pixel that no triangle can use
+    behind = Layer(rgb=torch.rand(4, 4, 3), depth=2 * depth, mask=alone)
+    nothing = Layer(rgb=torch.rand(4, 4, 3), depth=2 * depth, mask=torch.zeros_like(alone))
+    camera = Camera.from_fov(1.0)
+    expected = mesh_from_layers([front], camera)
+    for hidden in (behind, nothing):
+        mesh = mesh_from_layers([front, hidden], camera)
+        assert len(mesh.faces) == len(expected.faces)

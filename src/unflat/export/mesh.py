@@ -73,6 +73,7 @@ def vertex_normals(
         ],
         axis=1,
     )
+    total = total.astype(np.float64)  # bincount of no faces counts in integers
     length = np.linalg.norm(total, axis=1, keepdims=True)
     unit = np.divide(total, length, out=np.zeros_like(total), where=length > 0)
     unit[length[:, 0] == 0] = (0.0, 0.0, -1.0)
