@@ -1,5 +1,6 @@
 """Every registered model keeps the promises of a model."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,9 @@ def test_bundled_weights_are_small_and_whole(name: str) -> None:
     weights, header = load_weights(path)
     assert header["system"] == MODELS[name].system
     assert all(value.isfinite().all() for value in weights.values())
+    assert MODELS[name].size_mb == pytest.approx(path.stat().st_size / 1e6, abs=0.1)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert digest in read_card(name), "the weights changed: measure again and update the card"
 
 
 def test_an_unknown_name_is_met_with_the_nearest() -> None:
