@@ -10,6 +10,7 @@ import trimesh
 from unflat.errors import UserError
 from unflat.export import Layer, Mesh, mesh_from_layers, write_mesh
 from unflat.export.mesh import grid_faces
+from unflat.geometry.camera import Camera
 
 
 def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
