@@ -28,6 +28,12 @@ def main():
             block = "\n".join(
                 ["| figure | value |", "|---|---|", *(f"| {k} | {v} |" for k, v in report.items())]
             )
+        elif path.stem == "mixing":
+            names = list(next(iter(report.values())))
+            rows = [[name, *map(str, figures.values())] for name, figures in report.items()]
+            head = [["trained on", *(name.replace("_", " ") for name in names)]]
+            lines = [f"| {' | '.join(row)} |" for row in [*head, ["---"] * (len(names) + 1), *rows]]
+            block = "\n".join(lines)
         else:
             continue
         marks = re.compile(rf"(<!-- {re.escape(path.stem)} -->\n).*?(<!-- end -->)", re.DOTALL)
