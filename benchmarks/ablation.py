@@ -10,10 +10,11 @@ told there.
 
 import json
 import os
+import re
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ import tyro
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from benchmarks.ablation_variants import (
+    BUDGET,
+    CODE_COLUMNS,
+    COLUMNS,
+    TABLES,
+    VARIANTS,
+    Variant,
+    recipe_of,
+)
 from unflat.data import BatchSource, PictureDataset, PosedScene, PosedScenes
 from unflat.errors import UserError
 from unflat.evaluation.reconstructor import align
@@ -32,7 +42,7 @@ from unflat.files import atomic_path
 from unflat.metrics import CodeCounts, disparity_correlation, psnr
 from unflat.nn.quantize import VectorQuantizer
 from unflat.report import versions
-from unflat.systems.vq3d import PRESETS, Autoencoder, LossConfig, Vq3dRecipe, render_canonical
+from unflat.systems.vq3d import PRESETS, Autoencoder, Vq3dRecipe, render_canonical
 from unflat.training import lr_factor
 from unflat.training.randomness import step_generator
 
@@ -42,77 +52,6 @@ FAR_DEG = 25.0  # the set turns its views by 4 to 20 degrees, and by 30
 SAMPLES = 32  # intervals of a ray in all measurements
 AT_ONCE = 33
 SCENES = 99  # of scenes-val.tar
-
-NO_NOVEL = {"novel_weight": 0.0, "novel_depth_weight": 0.0}
-NO_LINEAR = {"linear_skip": False}
-UNROUNDED = {"unrounded_share": 0.1}  # what LossConfig asks for without the linear start
-BUDGET = {"rows": 8, "columns": 16, "novel_rays": 48, "novel_samples": 16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One way to build and to teach the model."""
-
-    says: str
-    config: dict[str, Any] = field(default_factory=dict)
-    loss: dict[str, Any] = field(default_factory=dict)
-    seeds: int = 2
-
-
-VARIANTS = {
-    "pointwise": Variant(says="pointwise, slab", loss=NO_NOVEL, seeds=3),
-    "accumulated": Variant(
-        says="accumulated, slab", loss={"depth": "accumulated", **NO_NOVEL}, seeds=3
-    ),
-    "pointwise-bare": Variant(
-        says="pointwise, no slab", config={"surface": False}, loss=NO_NOVEL, seeds=3
-    ),
-    "accumulated-bare": Variant(
-        says="accumulated, no slab",
-        config={"surface": False},
-        loss={"depth": "accumulated", **NO_NOVEL},
-        seeds=3,
-    ),
-    "novel": Variant(says="view-space planes, slab, linear start, novel views"),
-    "triplane": Variant(says="tri-planes, linear start of the code", config={"field": "triplane"}),
-    "triplane-plain": Variant(
-        says="tri-planes", config={"field": "triplane", **NO_LINEAR}, loss=UNROUNDED
-    ),
-    "viewspace-plain": Variant(
-        says="view-space planes", config={"surface": False, **NO_LINEAR}, loss=UNROUNDED
-    ),
-    "viewspace-slab": Variant(says="view-space planes, slab", config=NO_LINEAR, loss=UNROUNDED),
-    "fsq-even": Variant(
-        says="FSQ, four times 8·5·5·5", config={"levels": ((8, 5, 5, 5),) * 4}, loss=NO_NOVEL
-    ),
-    "vq": Variant(
-        says="codebook, four codes of 1024",
-        config={"quantizer": "vq", "codes": 1024, "code_dim": 8, "codes_per_token": 4},
-        loss=NO_NOVEL,
-    ),
-    "unquantised": Variant(
-        says="none (13 real numbers)", config={"quantizer": "none"}, loss=NO_NOVEL
-    ),
-}
-TABLES = {
-    "Depth term": {name: VARIANTS[name].says for name in list(VARIANTS)[:4]},
-    "Novel views": {"pointwise": "not supervised", "novel": "supervised by warped pictures"},
-    "Field": {name: VARIANTS[name].says for name in list(VARIANTS)[4:9]},
-    "Quantiser": {
-        "pointwise": "FSQ, water-filled levels",
-        **{name: VARIANTS[name].says for name in list(VARIANTS)[9:]},
-    },
-}
-COLUMNS = {
-    "termination_variance": ("termination variance", 5),
-    "canonical_psnr": ("canonical dB", 2),
-    "disparity_error": ("disparity error", 4),
-    "val_correlation": ("correlation, mean", 3),
-    "val_correlation_median": ("median", 3),
-    "novel_psnr": ("novel dB", 2),
-    "far_psnr": ("30° dB", 2),
-}
-CODE_COLUMNS = {"code_usage": ("codes used", 2), "code_perplexity": ("perplexity", 0)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +66,8 @@ class Options:
     """Where the models that are drawn are kept."""
     pictures: Path = Path("docs/pictures")
     """Where pictures go."""
+    page: Path | None = None
+    """The page whose tables are filled, docs/ablations.md; only printed if not given."""
     only: tuple[str, ...] = ()
     """Names of variants; all if not given."""
     steps: int = 250
@@ -139,12 +80,6 @@ class Options:
     """Measure on so many pictures and scenes only: for a quick look."""
     draw: bool = True
     """Draw the pictures at the end."""
-
-
-def recipe_of(variant: Variant) -> Vq3dRecipe:
-    """The untrained model: the ``tiny`` preset at 32 pixels, without the detail mode's refiner."""
-    config = replace(PRESETS["tiny"](), refiner_width=0, **variant.config)
-    return Vq3dRecipe(config, LossConfig(**{**BUDGET, **variant.loss}))
 
 
 def train_variant(
@@ -338,21 +273,30 @@ def fog_ratios(runs: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return ratios
 
 
-def tables(runs: dict[str, dict[str, Any]]) -> str:
-    """Markdown: the mean, and beside it the range over seeds."""
+def tables(runs: dict[str, dict[str, Any]]) -> dict[str, str]:
+    """Markdown by title: the mean, and beside it the range over seeds."""
     summary = summarize(runs)
-    lines = []
+    made = {}
     for title, members in TABLES.items():
         columns = COLUMNS | (CODE_COLUMNS if title == "Quantiser" else {})
-        lines += [f"**{title}**", "", "| | seeds | " + " | ".join(c[0] for c in columns.values())]
-        lines[-1] += " |"
-        lines.append("|---" * (len(columns) + 2) + "|")
+        head = ["", "seeds", *(name for name, _ in columns.values())]
+        rows = [head, ["---"] * len(head)]
         for name, says in members.items():
             if name in summary:
                 cells = [_cell(summary[name].get(key), d) for key, (_, d) in columns.items()]
-                lines.append(f"| {says} | {len(runs[name])} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
+                rows.append([says, str(len(runs[name])), *cells])
+        made[title] = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return made
+
+
+def fill_page(page: Path, made: dict[str, str]) -> None:
+    """Puts each table between ``<!-- TITLE -->`` and ``<!-- end -->``."""
+    text = page.read_text(encoding="utf-8")
+    for title, table in made.items():
+        marks = re.compile(rf"(<!-- {re.escape(title)} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text = marks.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", text)
+    with atomic_path(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _cell(values: dict[str, float] | None, digits: int) -> str:
@@ -384,9 +328,16 @@ def earlier_runs(options: Options) -> dict[str, dict[str, Any]]:
     """Runs that the file holds, if they were made under the same settings."""
     if not options.out.is_file():
         return {}
-    found = json.loads(options.out.read_text())
-    same = found["protocol"] == json.loads(json.dumps(protocol(options)))
-    return found["runs"] if same else {}
+    found, ours = json.loads(options.out.read_text()), json.loads(json.dumps(protocol(options)))
+    theirs, variants = found["protocol"].pop("variants"), ours.pop("variants")
+    if found["protocol"] != ours:
+        return {}
+    alike = {
+        name
+        for name in variants.keys() & theirs.keys()
+        if all(variants[name][part] == theirs[name][part] for part in ("config", "loss"))
+    }
+    return {name: runs for name, runs in found["runs"].items() if name in alike}
 
 
 def main(options: Options) -> None:
@@ -409,8 +360,11 @@ def main(options: Options) -> None:
             write_results(options, runs)
             shown = {key: round(value, 4) for key, value in figures.items()}
             print(f"{name} seed {seed}: {shown}", flush=True)
-    print(tables(runs))
+    made = tables(runs)
+    print("\n\n".join(f"{title}\n\n{table}" for title, table in made.items()))
     print(json.dumps(fog_ratios(runs)))
+    if options.page is not None:
+        fill_page(options.page, made)
     if options.draw:
         from benchmarks.ablation_pictures import draw
 

@@ -20,17 +20,18 @@ from torch import Tensor
 
 from benchmarks.ablation import Options, data_folder, load_drawn, read_pictures
 from unflat.errors import UserError
-from unflat.evaluation.vq3d import novel_options
+from unflat.evaluation.vq3d import options_for
 from unflat.rendering.quadrature import weights
 from unflat.rendering.render import render
 from unflat.systems.vq3d import Autoencoder, render_canonical
 from unflat.systems.vq3d.recipe import novel_cameras
 
-SHOWN = (2, 6)  # of the held-out pictures
+SHOWN = (24, 40)  # of the held-out pictures: large plain things, a pot and a sofa
 ROW_OF = 0  # which of them the rays are drawn for
 TURN = 0.3  # radians about the vertical axis through the pivot
 SIDE = 64  # pixels that are rendered; the field's planes have 32
 SAMPLES = 96
+DPI = 72
 STD_LIMIT = 0.35  # brightest in the std map; half of the light nearest, half farthest is 0.5
 TITLES = ("input", "canonical", "disparity", "termination std", f"turned by {TURN} rad")
 FORMS = ("pointwise", "accumulated")
@@ -45,14 +46,14 @@ def panels(model: Autoencoder, image: Tensor, teacher: Tensor) -> list[Tensor]:
     inverse_depth = frame.d_far + (frame.d_near - frame.d_far) * teacher[:, 0]
     turn = torch.tensor([[0.0, TURN, 0.0]])
     _, camera = novel_cameras(frame.focal_assumed, inverse_depth, turn)
-    novel = render(field, camera, SIDE, SIDE, novel_options(frame, SAMPLES)).rgb
+    novel = render(field, camera, SIDE, SIDE, options_for(frame, SAMPLES)).rgb
     return [rgb[0].clamp(0, 1), disparity[0, 0], variance[0, 0].sqrt(), novel[0].clamp(0, 1)]
 
 
 def draw_depth(models: Path, suffix: str, held: dict[str, Tensor], path: Path) -> None:
     """Two pictures, each with both forms of the depth term, side by side."""
     rows = [(place, form) for place in SHOWN for form in FORMS]
-    figure, grid = plt.subplots(len(rows), len(TITLES), figsize=(9.2, 7.6))
+    figure, grid = _cells(len(rows), len(TITLES))
     loaded = {form: load_drawn(models, f"{form}{suffix}") for form in FORMS}
     for axes, (place, form) in zip(grid, rows, strict=True):
         image, teacher = held["image"][place : place + 1], held["disparity"][place : place + 1]
@@ -64,7 +65,6 @@ def draw_depth(models: Path, suffix: str, held: dict[str, Tensor], path: Path) -
             if title == "termination std":
                 axis.set_xlabel(f"mean {picture.mean():.3f}", fontsize=8, labelpad=2)
         axes[0].set_ylabel(form, fontsize=10)
-    figure.tight_layout(pad=0.4)
     _save(figure, path)
 
 
@@ -112,17 +112,39 @@ def draw(models: Path, folder: Path, held: dict[str, Tensor]) -> None:
     draw_rays(models, held, folder / "ablation-rays.png")
 
 
+def _cells(rows: int, columns: int) -> tuple[plt.Figure, list[list[Axes]]]:
+    """Axes of whole pixels, two for each that is rendered: sharp, and small as a file."""
+    cell, gap, left, top, below = 2 * SIDE, 6, 20, 20, 16
+    width, height = left + columns * (cell + gap), top + rows * (cell + below)
+    figure = plt.figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    return figure, [
+        [
+            figure.add_axes(
+                (
+                    (left + column * (cell + gap)) / width,
+                    1 - (top + row * (cell + below) + cell) / height,
+                    cell / width,
+                    cell / height,
+                )
+            )
+            for column in range(columns)
+        ]
+        for row in range(rows)
+    ]
+
+
 def _show(axis: Axes, picture: Tensor, limit: float) -> None:
     if picture.ndim == 3:
         axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
     else:
-        axis.imshow(picture.numpy(), cmap="inferno", vmin=0, vmax=limit)
+        axis.imshow(picture.numpy(), cmap="inferno", vmin=0, vmax=limit, interpolation="nearest")
+    axis.set_frame_on(False)
     axis.set_xticks([])
     axis.set_yticks([])
 
 
 def _save(figure: plt.Figure, path: Path) -> None:
-    figure.savefig(path, dpi=75, pil_kwargs={"optimize": True})
+    figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
     plt.close(figure)
     print(path)
 
