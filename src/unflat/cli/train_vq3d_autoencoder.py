@@ -82,6 +82,8 @@ class Options(Speech, Planned):
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of training."""
+    import torch
+
     from unflat.cli.training_run import changed, earlier, mix, open_datasets, require_data
     from unflat.systems.vq3d.config import PRESETS
     from unflat.systems.vq3d.recipe import LossConfig, Vq3dRecipe
@@ -106,6 +108,7 @@ def run(options: Options, terminal: Terminal) -> int:
         datasets = open_datasets(about, model.resolution)
         stage.note = _counts(datasets)
     batches = mix(about, datasets, config)
+    torch.manual_seed(config.seed)  # the first weights are drawn from it
     recipe = Vq3dRecipe(model, loss)
     parameters = sum(weight.numel() for weight in recipe.networks.parameters())
     terminal.line(
