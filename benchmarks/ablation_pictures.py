@@ -16,6 +16,7 @@ import numpy as np
 import torch
 import tyro
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from benchmarks.ablation import Options, data_folder, load_drawn, read_pictures
@@ -112,7 +113,7 @@ def draw(models: Path, folder: Path, held: dict[str, Tensor]) -> None:
     draw_rays(models, held, folder / "ablation-rays.png")
 
 
-def _cells(rows: int, columns: int) -> tuple[plt.Figure, list[list[Axes]]]:
+def _cells(rows: int, columns: int) -> tuple[Figure, list[list[Axes]]]:
     """Axes of whole pixels, two for each that is rendered: sharp, and small as a file."""
     cell, gap, left, top, below = 2 * SIDE, 6, 20, 20, 16
     width, height = left + columns * (cell + gap), top + rows * (cell + below)
@@ -143,7 +144,7 @@ def _show(axis: Axes, picture: Tensor, limit: float) -> None:
     axis.set_yticks([])
 
 
-def _save(figure: plt.Figure, path: Path) -> None:
+def _save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=DPI, pil_kwargs={"optimize": True})
     plt.close(figure)
     print(path)
