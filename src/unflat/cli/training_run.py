@@ -4,15 +4,19 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
+import tyro
+
+from unflat.cli.options import Device, Planned, Speech, Switch, seconds_of
 from unflat.errors import UserError
+from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
     from unflat.data import BatchSource, PictureDataset
-    from unflat.training import TrainConfig
+    from unflat.training import Event, TrainConfig
 
 EXAMPLE = "example"
 """The data set that needs no files: made-up scenes, made when asked for."""
@@ -20,7 +24,57 @@ EXAMPLE = "example"
 _EXAMPLE_SCENES = 96
 _EXAMPLE_SIDE = 64
 
+_STATE_COPIES = 4
+"""Float32 numbers kept for each weight: itself, its average, and AdamW's two moments."""
+
 Config = TypeVar("Config")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Speech, Planned):
+    """What every training verb asks for."""
+
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Folders or .tar files. PATH:CLASS,CLASS keeps some classes of one; the word example is a
+    small made-up set."""
+    out: Path
+    """The run's folder."""
+    config: Path | None = None
+    """JSON with "config", "loss" and "train", as in a run's run.json; changes the preset."""
+    init: str | None = None
+    """Start from the weights of a model, a run or a checkpoint; the optimizer starts fresh."""
+    resume: Switch = False
+    """Go on where the run in --out stopped; what is not named is as it was."""
+    offline: Switch = False
+    """Use no network: a model for --init that is not on this computer is an error."""
+    classes: str | None = None
+    """Keep only these classes of every data set, as in fruit,vegetable."""
+    per_batch: Annotated[tuple[int, ...], tyro.conf.arg(metavar="N [N ...]")] = ()
+    """Pictures of each data set in a batch, in the order of --data; by size if not given."""
+    steps: int | None = None
+    """Steps of the whole run."""
+    batch_size: int | None = None
+    """Pictures of a step, over all processes."""
+    max_time: str | None = None
+    """End after this long, the learning rate decayed in time: 90s, 30m, 2h."""
+    lr: float | None = None
+    """Peak learning rate."""
+    accumulate: int | None = None
+    """Parts in which a batch is computed, to save memory."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints."""
+    sample_every: int | None = None
+    """Steps between sheets of sample pictures."""
+    log_every: int | None = None
+    """Steps between logged figures."""
+    threads: int | None = None
+    """CPU threads; measured once at the start if not given."""
+    device: Device | None = None
+    """Where to compute; auto takes a CUDA GPU if there is one."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """bf16 computes in half precision, for GPUs."""
+    seed: int | None = None
+    """Of everything random in the run; 0 if not given."""
 
 
 def earlier(out: Path, is_resumed: bool, config_file: Path | None) -> dict[str, Any]:
@@ -133,6 +187,69 @@ def mix(
         )
     except ValueError as error:
         raise UserError(f"--batch-size: {error}.") from error
+
+
+def named_settings(options: TrainingOptions, about: dict[str, Any]) -> dict[str, Any]:
+    """Fields of the training config that the person named."""
+    same = (
+        *("steps", "batch_size", "lr", "accumulate", "checkpoint_every", "sample_every"),
+        *("log_every", "threads", "device", "precision", "seed"),
+    )
+    named = {name: value for name in same if (value := getattr(options, name)) is not None}
+    if options.max_time is not None:
+        named["max_seconds"] = seconds_of(options.max_time, "--max-time")
+    if about["per_batch"] and "batch_size" not in named:
+        named["batch_size"] = sum(about["per_batch"])
+    return named
+
+
+def counts_of(datasets: list["PictureDataset"]) -> str:
+    """How many pictures were found, in words."""
+    pictures = sum(len(dataset) for dataset in datasets)
+    with_depth = sum(int(dataset.has_disparity.sum()) for dataset in datasets)
+    rejected = sum(len(dataset.rejects) for dataset in datasets)
+    text = f"{pictures} pictures, {with_depth} with disparity"
+    return f"{text}, {rejected} unusable" if rejected else text
+
+
+def say_plan(
+    options: TrainingOptions, terminal: Terminal, config: "TrainConfig", parameters: int
+) -> int:
+    """What a run would do and need, and the exit code of having said so."""
+    memory = _STATE_COPIES * 4 * parameters / 2**20
+    limit = f", at most {config.max_seconds / 60:.0f} minutes" if config.max_seconds else ""
+    terminal.line(
+        f"would train {config.steps} steps{limit} on {config.device} into {options.out}; "
+        f"{memory:.0f} MiB for weights, average and optimizer, activations not counted."
+    )
+    plan = {"steps": config.steps, "max_seconds": config.max_seconds, "parameters": parameters}
+    terminal.object("plan", {**plan, "out": str(options.out), "state_mib": round(memory, 1)})
+    return 0
+
+
+def init_path(options: TrainingOptions) -> Path | None:
+    """The weights to start from: a path as it is, a name through the registry."""
+    from unflat.hub import find
+
+    if options.init is None or Path(options.init).exists():
+        return None if options.init is None else Path(options.init)
+    return find(options.init, offline=options.offline)
+
+
+def teller(terminal: Terminal) -> Any:
+    """Who is told what happens: the loop's own bar, or objects, or nobody."""
+    if not terminal.quiet and not terminal.json_lines:
+        return None
+
+    def tell(event: "Event") -> None:
+        if event.kind == "step":
+            return
+        values = {"kind": event.kind, "step": event.step, "progress": round(event.progress, 5)}
+        terminal.object("train", {**values, "message": event.message, "values": event.values})
+        if event.message and terminal.json_lines:
+            terminal.line(event.message)
+
+    return tell
 
 
 def _parts(values: Mapping[str, Any]) -> dict[str, Any]:

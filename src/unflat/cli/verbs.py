@@ -31,6 +31,10 @@ VERBS = {
         module="unflat.cli.train_vq3d_autoencoder",
         summary="pictures become a model that reconstructs from one photo",
     ),
+    "train features": Verb(
+        module="unflat.cli.train_features",
+        summary="pictures become the network that distances between pictures are measured with",
+    ),
     "evaluate reconstruction": Verb(
         module="unflat.cli.evaluate_reconstruction",
         summary="how well a model reconstructs, beside simple baselines",

@@ -75,6 +75,9 @@ class ShardSource:
 
     ``.cls`` holds a class name, or a number that the ``classes`` list of the neighbouring
     ``<stem>-ranges.json`` turns into a name (without that file the number is the name).
+
+    Of a tar of posed objects only the pictures of its train split are given: the folder ``train``
+    (SRN layout), or the folders that its ``train.txt`` lists (Objaverse layout).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -87,7 +90,7 @@ class ShardSource:
             raise UserError(
                 f"{path}: holds posed scenes to evaluate on; give pictures to train from."
             )
-        for index, entry in enumerate(self.shard.entries):
+        for index, entry in _train_split(self.shard):
             if _picture_ending(entry.members) is None:
                 self.rejects.append(Reject(name=self._name(index), reason="holds no picture"))
             else:
@@ -121,6 +124,19 @@ class ShardSource:
         if text.isdecimal() and int(text) < len(self._class_names):
             return self._class_names[int(text)]
         return text or None
+
+
+def _train_split(shard: Shard) -> list[tuple[int, Entry]]:
+    """The samples to train from, with their places: all, unless the tar has splits."""
+    entries = list(enumerate(shard.entries))
+    lists = {entry.key: index for index, entry in entries if "txt" in entry.members}
+    if "train" in lists:
+        listed = set(shard.read(lists["train"])["txt"].decode("utf-8", errors="replace").split())
+        return [(i, entry) for i, entry in entries if entry.key.split("/")[0] in listed]
+    splits = {entry.key.split("/")[0] for _, entry in entries if entry.key.count("/") >= 2}
+    if "train" in splits and splits & {"val", "test"}:
+        return [(i, e) for i, e in entries if e.key.startswith("train/") and "/rgb/" in e.key]
+    return entries
 
 
 def _index(path: Path, rejects: list[Reject]) -> list[Entry]:

@@ -1,0 +1,126 @@
+"""``unflat train features``: pictures become the network that distances are measured with."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unflat.cli.training_run import TrainingOptions
+from unflat.report import Report
+from unflat.terminal import Terminal
+
+if TYPE_CHECKING:
+    from unflat.data import PictureDataset
+    from unflat.training import TrainResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainingOptions):
+    """Pictures become a small network whose features tell pictures apart.
+
+    `unflat evaluate` measures kid-unflat and perceptual-unflat with it. Classes and disparities
+    beside the pictures help where there are any. A data set with a train split gives only that.
+    """
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of training."""
+    import torch
+
+    from unflat.cli.training_run import (
+        changed,
+        counts_of,
+        earlier,
+        init_path,
+        mix,
+        named_settings,
+        open_datasets,
+        require_data,
+        say_plan,
+        teller,
+    )
+    from unflat.systems.features import Config, FeatureRecipe
+    from unflat.training import TrainConfig, train
+
+    before = earlier(options.out, options.resume, options.config)
+    about = _about(options, before.get("about", {}))
+    require_data(about)
+    model = changed(Config(), before.get("config", {}), '"config"')
+    config = changed(
+        TrainConfig(batch_size=64, lr=1e-3),
+        {**before.get("train", {}), **named_settings(options, about)},
+        "training",
+    )
+    report = Report(
+        "train",
+        inputs=about["data"],
+        seed=config.seed,
+        device=config.device,
+        settings={"system": "features", **about, **config.to_json()},
+        listener=terminal,
+    )
+    with report.stage("data") as stage:
+        datasets = open_datasets(about, model.resolution)
+        stage.note = counts_of(datasets)
+    batches = mix(about, datasets, config)
+    model = changed(model, {"classes": len(batches.classes)}, '"config"')
+    torch.manual_seed(config.seed)  # the first weights are drawn from it
+    recipe = FeatureRecipe(model)
+    parameters = sum(weight.numel() for weight in recipe.model.trunk.parameters())
+    terminal.line(
+        f"features, {parameters / 1e6:.2f} M parameters, {model.classes} classes, "
+        f"{batches.batch_size} pictures a step, to {options.out}"
+    )
+    if options.dry_run:
+        return say_plan(options, terminal, config, parameters)
+    with report.stage("train"):
+        result = train(
+            recipe,
+            batches,
+            config,
+            options.out,
+            resume=options.resume,
+            init=init_path(options),
+            on_event=teller(terminal),
+            about=about,
+        )
+    if int(os.environ.get("RANK", "0")) == 0:
+        report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
+        _write(options.out, recipe, result, report, datasets)
+        terminal.line(f"wrote {options.out}/  model.safetensors  card.md  report.json")
+        terminal.object("report", report.json())
+    return 0
+
+
+def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
+    """Data: what is named, else what the resumed run had."""
+    named = {
+        "data": list(options.data),
+        "classes": options.classes.split(",") if options.classes else None,
+        "per_batch": list(options.per_batch),
+    }
+    return {**named, **before, **{key: value for key, value in named.items() if value}}
+
+
+def _write(
+    out: Path,
+    recipe: Any,
+    result: "TrainResult",
+    report: Report,
+    datasets: list["PictureDataset"],
+) -> None:
+    """The calibrated trunk of the averaged weights, its card with blanks marked, the report."""
+    from unflat.cli.training_run import counts_of
+    from unflat.hub import draft_card
+    from unflat.systems.features import calibrated
+    from unflat.training import read_checkpoint, save_model
+
+    checkpoint = read_checkpoint(result.checkpoint)
+    weights = checkpoint.ema() or checkpoint.weights()
+    network = calibrated(weights, recipe.config.widths, datasets)
+    header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
+    save_model(out / "model.safetensors", network, header, dtype="int8")
+    card = draft_card(out.name, header["config"], report.json(), counts_of(datasets))
+    (out / "card.md").write_text(card, encoding="utf-8")
+    report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
+    report.write(out / "report.json")
