@@ -1,17 +1,44 @@
 """Figures with units, direction and source."""
 
+from unflat.metrics.alignment import Similarity, align_icp, align_similarity
 from unflat.metrics.codes import CodeCounts
 from unflat.metrics.depth import ScaleAndShift, disparity_correlation, fit_scale_and_shift
 from unflat.metrics.image import MAX_PSNR, psnr, ssim
+from unflat.metrics.shape import (
+    Chamfer,
+    FScore,
+    Surface,
+    Triangles,
+    Watertightness,
+    chamfer,
+    f_score,
+    sample_surface,
+    watertightness,
+)
 from unflat.metrics.termination import termination_variance
+from unflat.metrics.volume import occupancy, volumetric_iou
 
 __all__ = [
     "MAX_PSNR",
+    "Chamfer",
     "CodeCounts",
+    "FScore",
     "ScaleAndShift",
+    "Similarity",
+    "Surface",
+    "Triangles",
+    "Watertightness",
+    "align_icp",
+    "align_similarity",
+    "chamfer",
     "disparity_correlation",
+    "f_score",
     "fit_scale_and_shift",
+    "occupancy",
     "psnr",
+    "sample_surface",
     "ssim",
     "termination_variance",
+    "volumetric_iou",
+    "watertightness",
 ]
