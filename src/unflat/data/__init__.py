@@ -6,6 +6,7 @@ from unflat.data.disparity import read_disparity
 from unflat.data.folder import FolderSource
 from unflat.data.pictures import MAX_PIXELS, open_picture
 from unflat.data.posed import PosedScene, PosedScenes
+from unflat.data.posed_objects import PosedObject, PosedObjects
 from unflat.data.prepare import Prepared, prepare_picture
 from unflat.data.procedural import ProceduralFiles, write_procedural
 from unflat.data.sample import PictureSource, Reject, Sample
@@ -20,6 +21,8 @@ __all__ = [
     "FolderSource",
     "PictureDataset",
     "PictureSource",
+    "PosedObject",
+    "PosedObjects",
     "PosedScene",
     "PosedScenes",
     "Prepared",
