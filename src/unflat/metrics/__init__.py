@@ -3,7 +3,15 @@
 from unflat.metrics.alignment import Similarity, align_icp, align_similarity
 from unflat.metrics.codes import CodeCounts
 from unflat.metrics.depth import ScaleAndShift, disparity_correlation, fit_scale_and_shift
+from unflat.metrics.features import (
+    Classifier,
+    Features,
+    InceptionFeatures,
+    TransformersFeatures,
+)
+from unflat.metrics.finite import refuse_nan
 from unflat.metrics.image import MAX_PSNR, psnr, ssim
+from unflat.metrics.perceptual import Lpips, Trunk, feature_distance
 from unflat.metrics.shape import (
     Chamfer,
     FScore,
@@ -21,21 +29,29 @@ from unflat.metrics.volume import occupancy, volumetric_iou
 __all__ = [
     "MAX_PSNR",
     "Chamfer",
+    "Classifier",
     "CodeCounts",
     "FScore",
+    "Features",
+    "InceptionFeatures",
+    "Lpips",
     "ScaleAndShift",
     "Similarity",
     "Surface",
+    "TransformersFeatures",
     "Triangles",
+    "Trunk",
     "Watertightness",
     "align_icp",
     "align_similarity",
     "chamfer",
     "disparity_correlation",
     "f_score",
+    "feature_distance",
     "fit_scale_and_shift",
     "occupancy",
     "psnr",
+    "refuse_nan",
     "sample_surface",
     "ssim",
     "termination_variance",
