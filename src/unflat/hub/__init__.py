@@ -1,6 +1,7 @@
 """What models there are, where their weights lie, what they may be used for."""
 
 from unflat.hub.card import SECTIONS, draft_card, read_card
+from unflat.hub.published_folder import PublishedFolder, published_folder
 from unflat.hub.registry import (
     EXAMPLE_CREDIT,
     MODELS,
@@ -9,15 +10,21 @@ from unflat.hub.registry import (
     find,
     is_here,
 )
+from unflat.hub.weight_files import FID_FILE, WeightFile, read_weight_file
 
 __all__ = [
     "EXAMPLE_CREDIT",
+    "FID_FILE",
     "MODELS",
     "SECTIONS",
     "Description",
+    "PublishedFolder",
+    "WeightFile",
     "draft_card",
     "example_picture",
     "find",
     "is_here",
+    "published_folder",
     "read_card",
+    "read_weight_file",
 ]
