@@ -10,7 +10,7 @@ from unflat.metrics.features import (
     TransformersFeatures,
 )
 from unflat.metrics.finite import refuse_nan
-from unflat.metrics.image import MAX_PSNR, psnr, ssim
+from unflat.metrics.image import MAX_PSNR, psnr, ssim, ssim_uniform
 from unflat.metrics.perceptual import Lpips, Trunk, feature_distance
 from unflat.metrics.shape import (
     Chamfer,
@@ -54,6 +54,7 @@ __all__ = [
     "refuse_nan",
     "sample_surface",
     "ssim",
+    "ssim_uniform",
     "termination_variance",
     "volumetric_iou",
     "watertightness",
