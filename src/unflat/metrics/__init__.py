@@ -3,6 +3,13 @@
 from unflat.metrics.alignment import Similarity, align_icp, align_similarity
 from unflat.metrics.codes import CodeCounts
 from unflat.metrics.depth import ScaleAndShift, disparity_correlation, fit_scale_and_shift
+from unflat.metrics.distribution import (
+    FeatureMoments,
+    FeatureSample,
+    InceptionScore,
+    frechet_distance,
+    inception_score,
+)
 from unflat.metrics.features import (
     Classifier,
     Features,
@@ -11,6 +18,13 @@ from unflat.metrics.features import (
 )
 from unflat.metrics.finite import refuse_nan
 from unflat.metrics.image import MAX_PSNR, psnr, ssim, ssim_uniform
+from unflat.metrics.kernel_distance import Kid, kid, polynomial_mmd2
+from unflat.metrics.neighborhoods import (
+    DensityCoverage,
+    PrecisionRecall,
+    density_coverage,
+    precision_recall,
+)
 from unflat.metrics.perceptual import Lpips, Trunk, feature_distance
 from unflat.metrics.shape import (
     Chamfer,
@@ -31,10 +45,16 @@ __all__ = [
     "Chamfer",
     "Classifier",
     "CodeCounts",
+    "DensityCoverage",
     "FScore",
+    "FeatureMoments",
+    "FeatureSample",
     "Features",
     "InceptionFeatures",
+    "InceptionScore",
+    "Kid",
     "Lpips",
+    "PrecisionRecall",
     "ScaleAndShift",
     "Similarity",
     "Surface",
@@ -45,11 +65,17 @@ __all__ = [
     "align_icp",
     "align_similarity",
     "chamfer",
+    "density_coverage",
     "disparity_correlation",
     "f_score",
     "feature_distance",
     "fit_scale_and_shift",
+    "frechet_distance",
+    "inception_score",
+    "kid",
     "occupancy",
+    "polynomial_mmd2",
+    "precision_recall",
     "psnr",
     "refuse_nan",
     "sample_surface",
