@@ -2,7 +2,20 @@
 
 from unflat.metrics.alignment import Similarity, align_icp, align_similarity
 from unflat.metrics.codes import CodeCounts
-from unflat.metrics.depth import ScaleAndShift, disparity_correlation, fit_scale_and_shift
+from unflat.metrics.depth import (
+    AlignedError,
+    ScaleAndShift,
+    absolute_relative_error,
+    align_disparity,
+    delta_accuracy,
+    disparity_correlation,
+    fit_scale_and_shift,
+    non_flatness_score,
+    ordinal_accuracy,
+    scale_and_shift_invariant_error,
+    scale_invariant_depth_error,
+    standardized_depth_error,
+)
 from unflat.metrics.distribution import (
     FeatureMoments,
     FeatureSample,
@@ -25,6 +38,7 @@ from unflat.metrics.neighborhoods import (
     density_coverage,
     precision_recall,
 )
+from unflat.metrics.normals import inner_pixels, mean_angle_deviation, normals_from_depth
 from unflat.metrics.perceptual import Lpips, Trunk, feature_distance
 from unflat.metrics.shape import (
     Chamfer,
@@ -42,6 +56,7 @@ from unflat.metrics.volume import occupancy, volumetric_iou
 
 __all__ = [
     "MAX_PSNR",
+    "AlignedError",
     "Chamfer",
     "Classifier",
     "CodeCounts",
@@ -62,9 +77,12 @@ __all__ = [
     "Triangles",
     "Trunk",
     "Watertightness",
+    "absolute_relative_error",
+    "align_disparity",
     "align_icp",
     "align_similarity",
     "chamfer",
+    "delta_accuracy",
     "density_coverage",
     "disparity_correlation",
     "f_score",
@@ -72,15 +90,23 @@ __all__ = [
     "fit_scale_and_shift",
     "frechet_distance",
     "inception_score",
+    "inner_pixels",
     "kid",
+    "mean_angle_deviation",
+    "non_flatness_score",
+    "normals_from_depth",
     "occupancy",
+    "ordinal_accuracy",
     "polynomial_mmd2",
     "precision_recall",
     "psnr",
     "refuse_nan",
     "sample_surface",
+    "scale_and_shift_invariant_error",
+    "scale_invariant_depth_error",
     "ssim",
     "ssim_uniform",
+    "standardized_depth_error",
     "termination_variance",
     "volumetric_iou",
     "watertightness",
