@@ -2,6 +2,13 @@
 
 from unflat.metrics.alignment import Similarity, align_icp, align_similarity
 from unflat.metrics.codes import CodeCounts
+from unflat.metrics.consistency import (
+    LEAST_VALIDITY,
+    Cycle,
+    Reprojection,
+    forward_backward_cycle,
+    reprojection_error,
+)
 from unflat.metrics.depth import (
     AlignedError,
     ScaleAndShift,
@@ -55,11 +62,13 @@ from unflat.metrics.termination import termination_variance
 from unflat.metrics.volume import occupancy, volumetric_iou
 
 __all__ = [
+    "LEAST_VALIDITY",
     "MAX_PSNR",
     "AlignedError",
     "Chamfer",
     "Classifier",
     "CodeCounts",
+    "Cycle",
     "DensityCoverage",
     "FScore",
     "FeatureMoments",
@@ -70,6 +79,7 @@ __all__ = [
     "Kid",
     "Lpips",
     "PrecisionRecall",
+    "Reprojection",
     "ScaleAndShift",
     "Similarity",
     "Surface",
@@ -88,6 +98,7 @@ __all__ = [
     "f_score",
     "feature_distance",
     "fit_scale_and_shift",
+    "forward_backward_cycle",
     "frechet_distance",
     "inception_score",
     "inner_pixels",
@@ -101,6 +112,7 @@ __all__ = [
     "precision_recall",
     "psnr",
     "refuse_nan",
+    "reprojection_error",
     "sample_surface",
     "scale_and_shift_invariant_error",
     "scale_invariant_depth_error",
