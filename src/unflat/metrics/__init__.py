@@ -39,6 +39,7 @@ from unflat.metrics.features import (
 from unflat.metrics.finite import refuse_nan
 from unflat.metrics.image import MAX_PSNR, psnr, ssim, ssim_uniform
 from unflat.metrics.kernel_distance import Kid, kid, polynomial_mmd2
+from unflat.metrics.mask import mask_iou
 from unflat.metrics.neighborhoods import (
     DensityCoverage,
     PrecisionRecall,
@@ -47,6 +48,14 @@ from unflat.metrics.neighborhoods import (
 )
 from unflat.metrics.normals import inner_pixels, mean_angle_deviation, normals_from_depth
 from unflat.metrics.perceptual import Lpips, Trunk, feature_distance
+from unflat.metrics.pose import (
+    accuracy_within,
+    focal_error,
+    rotation_error,
+    symmetric_rotation_error,
+    translation_error,
+    turns_about_up,
+)
 from unflat.metrics.shape import (
     Chamfer,
     FScore,
@@ -88,6 +97,7 @@ __all__ = [
     "Trunk",
     "Watertightness",
     "absolute_relative_error",
+    "accuracy_within",
     "align_disparity",
     "align_icp",
     "align_similarity",
@@ -98,11 +108,13 @@ __all__ = [
     "f_score",
     "feature_distance",
     "fit_scale_and_shift",
+    "focal_error",
     "forward_backward_cycle",
     "frechet_distance",
     "inception_score",
     "inner_pixels",
     "kid",
+    "mask_iou",
     "mean_angle_deviation",
     "non_flatness_score",
     "normals_from_depth",
@@ -113,13 +125,17 @@ __all__ = [
     "psnr",
     "refuse_nan",
     "reprojection_error",
+    "rotation_error",
     "sample_surface",
     "scale_and_shift_invariant_error",
     "scale_invariant_depth_error",
     "ssim",
     "ssim_uniform",
     "standardized_depth_error",
+    "symmetric_rotation_error",
     "termination_variance",
+    "translation_error",
+    "turns_about_up",
     "volumetric_iou",
     "watertightness",
 ]
