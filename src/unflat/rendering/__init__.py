@@ -3,6 +3,7 @@
 from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
 from unflat.rendering.layered import LayeredPicture
 from unflat.rendering.quadrature import integrate, termination_variance, transmittance, weights
+from unflat.rendering.rasterize import Rasterized, rasterize, silhouette
 from unflat.rendering.render import RayOutput, RenderOptions, RenderOutput, render, render_rays
 from unflat.rendering.sampling import (
     Spacing,
@@ -15,6 +16,7 @@ from unflat.rendering.sampling import (
 
 __all__ = [
     "LayeredPicture",
+    "Rasterized",
     "RayOutput",
     "RenderOptions",
     "RenderOutput",
@@ -26,8 +28,10 @@ __all__ = [
     "importance_edges",
     "integrate",
     "merge_edges",
+    "rasterize",
     "render",
     "render_rays",
+    "silhouette",
     "stratified_edges",
     "termination_variance",
     "to_distance",
