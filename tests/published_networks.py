@@ -25,9 +25,7 @@ def hashed_state(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     state: dict[str, Tensor] = {}
     for seed, (name, shape) in enumerate(shapes.items()):
         values = hashed(tuple(shape), seed)
-        if name.endswith("bn.weight"):
-            values = 1.5 + 0.3 * values
-        elif name.endswith("running_var"):
+        if name.endswith(("bn.weight", "running_var")):
             values = 1 + 0.3 * values
         elif len(shape) > 1:
             values *= (6 / torch.Size(shape[1:]).numel()) ** 0.5
