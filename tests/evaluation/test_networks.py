@@ -1,3 +1,4 @@
+import hashlib
 import json
 
 import pytest
@@ -8,7 +9,7 @@ from published_networks import hashed_heads, hashed_pictures, hashed_state, publ
 from unflat.errors import UserError
 from unflat.evaluation.networks import open_features, open_lpips
 from unflat.hub import FID_FILE
-from unflat.metrics import Features, InceptionFeatures, Lpips
+from unflat.metrics import Features, InceptionFeatures, Lpips, TransformersFeatures
 from unflat.nn import AlexNet, FidInception, Vgg16, published_shapes
 
 
@@ -36,6 +37,22 @@ def test_fids_inception_opens_by_its_path(folder):
     expected = torch.tensor(published_output("inception")["features_every_8th"])
     torch.testing.assert_close(vectors[:, ::8], expected, rtol=1e-4, atol=1e-4)
     assert len(features.describe()["sha256"]) == 64
+
+
+def test_a_folder_opens_under_its_name_and_hash(tmp_path, monkeypatch):
+    folder = tmp_path / "DINOv2-tiny"
+    folder.mkdir()
+    (folder / "model.safetensors").write_bytes(b"weights")
+    asked = {}
+
+    def open_folder(path, **given):
+        asked.update(given, path=path)
+        return InceptionFeatures(FidInception(), sha256="0")
+
+    monkeypatch.setattr(TransformersFeatures, "open_folder", open_folder)
+    open_features(str(folder), device="cpu", offline=True)
+    digest = hashlib.sha256(b"weights").hexdigest()
+    assert asked == {"path": folder, "name": "dinov2-tiny", "sha256": digest, "device": "cpu"}
 
 
 def test_both_lpips_open_from_files_in_any_order(folder):

@@ -53,8 +53,9 @@ class FidInception(nn.Module):
         """Features of pictures of any size.
 
         Brought to 299 x 299 by bilinear interpolation at half-pixel centers without antialiasing,
-        then to [-1, 1]: pytorch-fid's way. TensorFlow's own resize has no half-pixel centers, so
-        codes that imitate it (torch-fidelity, NVIDIA's) get slightly other features.
+        then to [-1, 1] by 2 x - 1: pytorch-fid's way. TensorFlow's graph resizes without half-pixel
+        centers and takes (x - 128) / 128 of bytes, so codes that imitate it (torch-fidelity,
+        NVIDIA's) get slightly other features.
 
         Args:
             images: in [0, 1].
