@@ -60,9 +60,9 @@ def test_evaluate_writes_figures_and_protocol(
     done = unflat(*same, "--model", tiny_model, "--limit", "2", "--samples", "8")
     assert done.returncode == 0, done.stderr
     report = json.loads((pictures.parent / "f.json").read_text())
-    assert {"tokens", "detail", "baselines"} <= set(report["figures"])
+    assert {"tokens", "detail", "copy"} <= set(report["figures"])
     assert report["figures"]["tokens"]["canonical_psnr"] > 0
-    assert report["figures"]["baselines"]["copy_novel_psnr"] > 0
+    assert report["figures"]["copy"]["novel_psnr"] > 0
     assert report["protocol"]
     again = unflat(*same, "--model", tiny_model)
     assert again.returncode == 2

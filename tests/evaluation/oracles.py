@@ -48,7 +48,7 @@ class Oracle:
     def describe(self):
         return {"samples": 0}
 
-    def reconstruct(self, images, photos, mode):
+    def reconstruct(self, images, photos, mode, names=()):
         first = self.asked[mode]
         self.asked[mode] += len(photos)
         assert images.shape[-1] == self.resolution

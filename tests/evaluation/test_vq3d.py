@@ -74,8 +74,8 @@ def test_the_range_of_rays_holds_the_scene():
 def test_an_untrained_model_can_be_evaluated(reconstructor, scenes_folder, photos_tar):
     small = Vq3dReconstructor(reconstructor.model, "untrained", samples=8)
     result = evaluate_reconstructor(small, [scenes_folder], photos=photos_tar, limit=1)
-    tokens = result["figures"]["tokens"]
-    assert result["figures"]["detail"]["canonical_psnr"] > tokens["canonical_psnr"]
-    assert tokens["canonical_psnr"] > result["figures"]["baselines"]["mean_color_canonical_psnr"]
+    tokens = result.figures["tokens"]
+    assert result.figures["detail"]["canonical_psnr"] > tokens["canonical_psnr"]
+    assert tokens["canonical_psnr"] > result.figures["mean-color"]["canonical_psnr"]
     assert 0 < tokens["code_usage"] < 1
-    assert result["protocol"]["model"]["samples"] == 8
+    assert result.protocol["model"]["samples"] == 8

@@ -39,6 +39,14 @@ VERBS = {
         module="unflat.cli.evaluate_reconstruction",
         summary="how well a model reconstructs, beside simple baselines",
     ),
+    "evaluate depth": Verb(
+        module="unflat.cli.evaluate_depth",
+        summary="how right the disparity of single pictures is",
+    ),
+    "evaluate generation": Verb(
+        module="unflat.cli.evaluate_generation",
+        summary="how near generated pictures are to real ones, from the front and turned",
+    ),
     "data procedural": Verb(
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",

@@ -1,6 +1,12 @@
 """Tasks: a model, a data set, a protocol, baselines; a table."""
 
+from unflat.evaluation.depth import depth_figures, evaluate_depth
+from unflat.evaluation.generation import evaluate_generation
+from unflat.evaluation.generator import FlatPictures, GeneratedViews, Generator
+from unflat.evaluation.estimators import DepthEstimator
+from unflat.evaluation.networks import open_distances, open_features
 from unflat.evaluation.page import write_page
+from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstruction import evaluate_reconstruction, evaluate_reconstructor
 from unflat.evaluation.reconstructor import Alignment, Mode, Reconstruction, Reconstructor
 from unflat.evaluation.result import (
@@ -12,24 +18,34 @@ from unflat.evaluation.result import (
     Table,
     mean_figures,
     means,
+    table_lines,
 )
-from unflat.evaluation.table import table_lines
 
 __all__ = [
     "Alignment",
     "Column",
+    "DepthEstimator",
     "Evaluation",
+    "FlatPictures",
+    "GeneratedViews",
+    "Generator",
     "Item",
     "Mode",
+    "PictureStream",
     "Progress",
     "Published",
     "Reconstruction",
     "Reconstructor",
     "Table",
+    "depth_figures",
+    "evaluate_depth",
+    "evaluate_generation",
     "evaluate_reconstruction",
     "evaluate_reconstructor",
     "mean_figures",
     "means",
+    "open_distances",
+    "open_features",
     "table_lines",
     "write_page",
 ]

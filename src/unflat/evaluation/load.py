@@ -1,24 +1,47 @@
 """From a model's name or file to something the reconstruction task can ask."""
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
+from unflat.errors import UserError
+from unflat.evaluation.baselines import Baseline
+from unflat.evaluation.estimators import DepthEstimator, FloorDepth, FolderDepth, ModelDepth
+from unflat.evaluation.generator import FlatPictures, Generator
+from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstructor import Reconstructor
 
 
+BASELINES = ("copy", "mean-color", "depth-warp")
+"""Methods that need no weights, by the names under which the task takes them as models."""
+
+
 def load_reconstructor(
-    model: str | Path, device: str = "cpu", samples: int | None = None
+    model: str | Path,
+    device: str = "cpu",
+    samples: int | None = None,
+    depth: str | None = None,
 ) -> Reconstructor:
     """The model behind the `Reconstructor` protocol, with its file's hash for the report.
 
     Args:
-        model: a file, a run's folder, or a name from ``unflat models list``.
+        model: a file, a run's folder, a name from ``unflat models list``, or one of `BASELINES`.
         device: where it runs.
         samples: intervals per ray; the system's default for evaluation if not given.
+        depth: for ``depth-warp``: see `load_estimator`.
 
     Raises:
         UserError: there is no such model, or it is not one that reconstructs.
     """
+    if (model == "depth-warp") != (depth is not None):
+        raise UserError(
+            "--model depth-warp: needs --depth, a model's name or a folder of disparities."
+            if depth is None
+            else f"--depth {depth}: is for --model depth-warp; {model} has its own depth or none."
+        )
+    if model in BASELINES:
+        estimator = None if depth is None else load_estimator(depth, device, samples)
+        return Baseline(str(model), depth=estimator)
     from unflat.evaluation.vq3d import SAMPLES, Vq3dReconstructor
     from unflat.hub.registry import find
     from unflat.systems.vq3d import load
@@ -30,6 +53,110 @@ def load_reconstructor(
             "bytes": path.stat().st_size,
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
+    title = path.stem if path.stem != "model" else path.parent.name
     return Vq3dReconstructor(
-        load(path), str(model), facts=facts, samples=samples or SAMPLES, device=device
+        load(path), title, facts=facts, samples=samples or SAMPLES, device=device
     )
+
+
+def load_estimator(
+    name: str | Path, device: str = "cpu", samples: int | None = None, mode: str | None = None
+) -> DepthEstimator:
+    """Something that tells disparity.
+
+    Args:
+        name: ``floor``, a folder of disparity files, or a model.
+        device: where a model runs.
+        samples: intervals per ray of a model that renders its depth.
+        mode: of a model that has several; the last of them if not given.
+
+    Raises:
+        UserError: there is no such folder or model.
+    """
+    path = Path(name)
+    if name == FloorDepth.name:
+        return FloorDepth()
+    if path.is_dir() and not (path / "model.safetensors").is_file():
+        return FolderDepth(path)
+    return ModelDepth(load_reconstructor(name, device, samples), mode)
+
+
+def load_estimators(
+    name: str | Path, device: str = "cpu", samples: int | None = None
+) -> list[DepthEstimator]:
+    """`load_estimator` for every mode of a model, its best one first."""
+    first = load_estimator(name, device, samples)
+    if not isinstance(first, ModelDepth):
+        return [first]
+    others = [mode for mode in first.reconstructor.modes if mode != first.mode]
+    return [first, *(ModelDepth(first.reconstructor, mode) for mode in others)]
+
+
+def find_method(
+    name: str, known: Sequence[str] = BASELINES, *, offline: bool = False
+) -> str | Path:
+    """A name that a task knows by itself, or a folder as it is, or the file of a model.
+
+    Args:
+        name: as the person wrote it.
+        known: names of the task's baselines.
+        offline: whether the network is ruled out.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    from unflat.hub.registry import find
+
+    return name if name in known or Path(name).is_dir() else find(name, offline=offline)
+
+
+def load_generators(
+    model: str | Path,
+    inputs: PictureStream,
+    device: str = "cpu",
+    samples: int | None = None,
+    mode: str | None = None,
+) -> list[Generator]:
+    """A generator and the 2D-only reference it stands beside.
+
+    Args:
+        model: a model that makes scenes of pictures, or ``flat``.
+        inputs: the pictures.
+        device: where it runs.
+        samples: intervals per ray; the system's default for evaluation if not given.
+        mode: of a model that has several; the last of them if not given.
+
+    Raises:
+        UserError: there is no such model, or it has no such mode.
+    """
+    flat = FlatPictures(inputs)
+    if model == flat.name:
+        return [flat]
+    from unflat.evaluation.vq3d import Vq3dReconstructions, Vq3dReconstructor
+
+    system = load_reconstructor(model, device, samples)
+    assert isinstance(system, Vq3dReconstructor)  # no other system reconstructs yet
+    if mode is not None and mode not in system.modes:
+        raise UserError(f"--mode {mode}: {system.name} has only {', '.join(system.modes)}.")
+    return [Vq3dReconstructions(system, inputs, mode), flat]
+
+
+def real_and_inputs(
+    data: Sequence[Path], inputs: Sequence[Path], resolution: int, limit: int | None = None
+) -> tuple[PictureStream, PictureStream]:
+    """Real pictures, and others to make scenes of, so that no picture is held against itself.
+
+    Args:
+        data: real pictures.
+        inputs: the others; every second one of `data` if there are none.
+        resolution: side in pixels.
+        limit: only the first so many of `data`.
+
+    Raises:
+        UserError: a path is no data set.
+    """
+    every = PictureStream(data, resolution)
+    places = range(min(len(every), limit or len(every)))
+    if inputs:
+        return every.part(places), PictureStream(inputs, resolution)
+    return every.part(places[::2]), every.part(places[1::2])

@@ -1,6 +1,7 @@
 """What the reconstruction task asks of a system: any system, or a test's oracle."""
 
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -8,8 +9,9 @@ from torch import Tensor
 from unflat.geometry.camera import Camera
 from unflat.metrics import fit_scale_and_shift
 
-Mode = Literal["tokens", "detail"]
-"""Everything through the quantiser, or with the photo's own detail on what it shows."""
+Mode = str
+"""What a system is asked for. VQ3D: ``tokens``, everything through the quantiser, or ``detail``,
+with the photo's own detail on what it shows. A system with one way of working has one name."""
 
 _LEAST_SCALE = 0.05  # of the ratio of standard deviations: keeps an anti-correlated map renderable
 
@@ -35,8 +37,11 @@ class Reconstruction(Protocol):
         ...
 
     @property
-    def disparity(self) -> Float[Tensor, "batch height width"]:
-        """Expected disparity of the canonical view in the system's own space: 1 / depth there."""
+    def disparity(self) -> Float[Tensor, "batch height width"] | None:
+        """Expected disparity of the canonical view in the system's own space: 1 / depth there.
+
+        None for a method without depth.
+        """
         ...
 
     @property
@@ -78,6 +83,7 @@ class Reconstructor(Protocol):
         images: Float[Tensor, "batch 3 side side"],
         photos: Float[Tensor, "batch 3 height width"],
         mode: Mode,
+        names: Sequence[str] = (),
     ) -> Reconstruction:
         """Scenes of some pictures.
 
@@ -85,6 +91,7 @@ class Reconstructor(Protocol):
             images: at the system's own resolution.
             photos: the same pictures at the evaluation's resolution, at which all is rendered.
             mode: one of `modes`.
+            names: of the pictures, for a method that looks something up.
         """
         ...
 

@@ -1,19 +1,25 @@
 """VQ3D stage 1 as the reconstruction task asks it: true cameras through its frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unflat.data.posed import resize_maps
+from unflat.data.sample import Reject
+from unflat.evaluation.generator import GeneratedViews
+from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstructor import Alignment, Mode
 from unflat.fields.detail import DetailField
 from unflat.geometry.camera import Camera
 from unflat.geometry.projective import Frame
+from unflat.geometry.trajectory import turn_about_pivot
 from unflat.nn.quantize import Quantized
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField
-from unflat.systems.vq3d.pipeline import detail_field, has_detail, token_field
+from unflat.systems.vq3d.pipeline import USUAL_SHIFT, detail_field, has_detail, token_field
 
 SAMPLES = 48
 """Intervals of a ray unless said otherwise; 32 instead cost 0.03 dB near and 0.06 dB far."""
@@ -101,6 +107,7 @@ class Vq3dReconstructor:
         images: Float[Tensor, "batch 3 side side"],
         photos: Float[Tensor, "batch 3 height width"],
         mode: Mode,
+        names: Sequence[str] = (),
     ) -> Vq3dScenes:
         """Scenes of some pictures; see `Reconstructor`."""
         images, photos = images.to(self.device), photos.to(self.device)
@@ -147,6 +154,100 @@ class Vq3dReconstructor:
         return render(
             field, camera, side, side, options_for(self.model.frame, self.samples, self.device)
         )
+
+
+class Vq3dReconstructions:
+    """Scenes made from pictures, as if a generator had made them: what a prior over tokens aims at.
+
+    Keeps `unflat.evaluation.generator.Generator`.
+
+    Args:
+        reconstructor: the autoencoder.
+        pictures: what it makes scenes of; not the real set they are held against.
+        mode: of the reconstructor; the last of its modes if not given.
+    """
+
+    def __init__(
+        self, reconstructor: Vq3dReconstructor, pictures: PictureStream, mode: Mode | None = None
+    ) -> None:
+        self.reconstructor, self.pictures = reconstructor, pictures
+        self.mode = mode or reconstructor.modes[-1]
+        self.name = f"{reconstructor.name} {self.mode}"
+
+    @property
+    def count(self) -> int:
+        """One scene for each picture."""
+        return len(self.pictures)
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """Unreadable pictures."""
+        return self.pictures.rejects
+
+    def describe(self) -> dict[str, object]:
+        """The model, and how its disparity is read: as `unflat reconstruct` does."""
+        frame = f"a = 1, b = {USUAL_SHIFT}, the model's own field of view"
+        return {**self.reconstructor.describe(), "mode": self.mode, "frame": frame}
+
+    @torch.no_grad()
+    def generate(
+        self, indices: Sequence[int], angles_deg: Sequence[float], side: int
+    ) -> GeneratedViews:
+        """Scenes of the pictures, rendered through the field at every angle."""
+        names, numbers, photos = self.pictures.batch(indices)
+        images = resize_maps(photos, self.reconstructor.resolution)
+        angles = torch.deg2rad(torch.tensor(list(angles_deg)))
+        seen: list[RenderOutput] = []
+        poses = []
+        if names:
+            made = self.reconstructor.reconstruct(images, photos, self.mode)
+            for index in range(len(names)):
+                rendered, pose = self._views(made, index, angles, side)
+                seen.append(rendered)
+                poses.append(pose)
+        empty = torch.empty(0, len(angles), 3, side, side)
+        focal = self.reconstructor.model.frame.focal_assumed / 2
+        lens = torch.tensor([focal, focal, 0.5, 0.5]).expand(len(names), len(angles), 4)
+        return GeneratedViews(
+            names=names,
+            numbers=numbers,
+            images=torch.stack([view.rgb.cpu() for view in seen]) if seen else empty,
+            inverse_depth=torch.stack([v.disparity.cpu() for v in seen])
+            if seen
+            else empty[:, :, 0],
+            camera=Camera(
+                camera_to_world=torch.stack(poses)
+                if poses
+                else empty.new_empty(0, len(angles), 4, 4),
+                intrinsics=lens,
+            ),
+        )
+
+    def _views(
+        self, made: Vq3dScenes, index: int, angles: Tensor, side: int
+    ) -> tuple[RenderOutput, Float[Tensor, "views 4 4"]]:
+        """One scene from every angle, turned about its median depth."""
+        device = self.reconstructor.device
+        frame = replace(made.frame, b=USUAL_SHIFT)
+        field = made.fields[index].with_frame(frame)
+        options = options_for(frame, self.reconstructor.samples, device)
+        canonical = (made.disparity[index] - frame.b) / frame.a
+        pivot = 1 / canonical.median().clamp_min(1 / options.far).item()
+        poses = turn_about_pivot(angles, torch.zeros_like(angles), pivot)
+        focal = made.frame.focal_assumed / 2
+        lens = torch.tensor([[focal, focal, 0.5, 0.5]])
+        views = [
+            render(
+                field,
+                Camera(camera_to_world=pose[None], intrinsics=lens).to(device),
+                side,
+                side,
+                options,
+            )
+            for pose in poses
+        ]
+        parts = [torch.cat(values) for values in zip(*views, strict=True)]
+        return RenderOutput(*parts), poses
 
 
 def options_for(frame: Frame, samples: int, device: str = "cpu") -> RenderOptions:
