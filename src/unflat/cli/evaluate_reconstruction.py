@@ -22,7 +22,7 @@ class Options(EvaluationOptions):
     """
 
     model: str = "vq3d-small"
-    """A name from `unflat models list`, the path of a model file, or copy, mean-color, depth-warp."""
+    """A model's name or file, or copy, mean-color, depth-warp."""
     depth: str | None = None
     """For depth-warp: a model, a folder of disparities (NAME.png or NAME.npz), or floor."""
     photos: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()

@@ -1,9 +1,9 @@
 """Tasks: a model, a data set, a protocol, baselines; a table."""
 
 from unflat.evaluation.depth import depth_figures, evaluate_depth
+from unflat.evaluation.estimators import DepthEstimator
 from unflat.evaluation.generation import evaluate_generation
 from unflat.evaluation.generator import FlatPictures, GeneratedViews, Generator
-from unflat.evaluation.estimators import DepthEstimator
 from unflat.evaluation.networks import open_distances, open_features
 from unflat.evaluation.page import write_page
 from unflat.evaluation.picture_stream import PictureStream

@@ -9,7 +9,6 @@ Sets are compared by features: their names stand in the figures' names, since fi
 networks have nothing to do with each other.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.data.sample import Reject
 from unflat.errors import UserError
 from unflat.evaluation.depth import picture_of_map
 from unflat.evaluation.generator import GeneratedViews, Generator
@@ -25,8 +23,8 @@ from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.result import Column, Evaluation, Item, Progress, Table, means
 from unflat.metrics import (
     FeatureMoments,
-    FeatureSample,
     Features,
+    FeatureSample,
     density_coverage,
     frechet_distance,
     kid,
@@ -34,8 +32,8 @@ from unflat.metrics import (
     precision_recall,
     reprojection_error,
 )
-from unflat.metrics.features import Classifier
 from unflat.metrics.distribution import inception_score
+from unflat.metrics.features import Classifier
 from unflat.report import versions
 
 PROTOCOL = "unflat-eval/1"
@@ -194,7 +192,7 @@ class _Tally:
         return {**figures, **means(self.values)}
 
     def items(self, real: _Set) -> list[Item]:
-        """Scenes of the sample with the distance of their canonical view to the nearest real one."""
+        """Scenes of the sample, with the distance of the canonical view to the nearest real one."""
         sample, known = self.sets[0.0].sample, real.sample.features.float()
         nearest = [
             torch.cdist(block.float(), known).amin(dim=1) for block in sample.features.split(512)

@@ -11,7 +11,6 @@ from unflat.evaluation.generator import FlatPictures, Generator
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstructor import Reconstructor
 
-
 BASELINES = ("copy", "mean-color", "depth-warp")
 """Methods that need no weights, by the names under which the task takes them as models."""
 

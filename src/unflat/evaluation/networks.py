@@ -1,19 +1,32 @@
 """From the files a person gives to the networks that metrics need; nothing is guessed."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from unflat.errors import UserError
 from unflat.hub.published_folder import published_folder
+from unflat.hub.registry import FEATURES, find
 from unflat.hub.weight_files import FID_FILE, WeightFile, read_weight_file
-from unflat.metrics.features import Features, InceptionFeatures, TransformersFeatures
+from unflat.metrics.features import (
+    Features,
+    InceptionFeatures,
+    OwnFeatures,
+    TransformersFeatures,
+)
 from unflat.metrics.perceptual import Lpips
 from unflat.nn.alexnet import AlexNet
 from unflat.nn.inception import FidInception
 from unflat.nn.published import from_published
 from unflat.nn.vgg import Vgg16
+from unflat.systems.features import load
+from unflat.training import read_header
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""A value for each pair of pictures; lower is better."""
 
 _HEADS_OF = {"vgg16": "lpips-vgg-heads", "alexnet": "lpips-alex-heads"}
 _NAMES = {"vgg16": "lpips-vgg", "alexnet": "lpips-alex"}
@@ -27,7 +40,9 @@ def open_features(
     """The network that distribution metrics are measured with.
 
     Args:
-        choice: the path of FID's Inception; or a CLIP or DINOv2 model, as a folder or a hub id.
+        choice: ``unflat``, the bundled network, or the file of another one that
+            ``unflat train features`` has written; the path of FID's Inception; or a CLIP or
+            DINOv2 model, as a folder or a hub id.
         device: where it runs.
         offline: whether downloads are ruled out.
 
@@ -35,6 +50,10 @@ def open_features(
         UserError: nothing of that name, or it is something else; no other network steps in.
     """
     path = Path(choice)
+    if choice == "unflat":
+        return _own_features(find(FEATURES, offline=offline), "unflat", device)
+    if path.is_file() and _is_own(path):
+        return _own_features(path, f"unflat-{path.stem}", device)
     if path.is_file():
         file = read_weight_file(path)
         if file.kind != "inception-fid":
@@ -84,6 +103,37 @@ def open_lpips(paths: Sequence[Path], device: str | torch.device = "cpu") -> dic
             )
         opened[_NAMES[kind]] = _lpips(trunk, heads).to(device)
     return opened
+
+
+def open_distances(
+    paths: Sequence[Path] = (), device: str | torch.device = "cpu"
+) -> dict[str, Distance]:
+    """Distances of two pictures by name: ``perceptual-unflat``, and LPIPS where its files are.
+
+    Args:
+        paths: for `open_lpips`; none leave LPIPS out.
+        device: where they run.
+
+    Raises:
+        UserError: as `open_lpips`.
+    """
+    own = _own_features(find(FEATURES), "unflat", device)
+    return {f"perceptual-{own.name}": own.distance, **open_lpips(paths, device)}
+
+
+def _own_features(path: Path, name: str, device: str | torch.device) -> OwnFeatures:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return OwnFeatures(load(path).to(device), name=name, sha256=digest)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is one that unflat wrote; what it holds is checked when it is read."""
+    try:
+        read_header(path)
+    except UserError:
+        return False
+    return True
 
 
 def _lpips(trunk: WeightFile, heads: WeightFile) -> Lpips:

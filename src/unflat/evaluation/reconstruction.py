@@ -9,7 +9,7 @@ The protocol is stated in full in docs/metrics.md and, with this run's numbers, 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from unflat.data.sample import Reject
 from unflat.errors import UserError
 from unflat.evaluation.baselines import BLEND, SUBPIXELS, warp
 from unflat.evaluation.depth import DEPTH_COLUMNS, depth_figures, picture_of_map
+from unflat.evaluation.networks import Distance
 from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.reconstructor import (
     Mode,
@@ -43,9 +44,6 @@ FAR_DEG = 25.0
 """Views turned by more than this are "far" (30 in the set), the others "novel" (4 to 20)."""
 BATCH = 8
 """Pictures encoded at once; the result does not depend on it."""
-
-Distance = Callable[[Tensor, Tensor], Tensor]
-"""A value for each pair of pictures, as LPIPS; lower is better."""
 
 _NOVEL = Column(key="novel_psnr", label="novel PSNR dB")
 _VIEWS = Table(

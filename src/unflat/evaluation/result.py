@@ -4,7 +4,8 @@
 
     evaluation = evaluate_depth(...)
     evaluation.figures["vq3d-small"]["disparity_correlation"]
-    print("\\n".join(evaluation.lines()))
+    for line in evaluation.lines():
+        print(line)
 """
 
 import math
@@ -173,7 +174,7 @@ def table_lines(
 
 
 def means(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Mean of each list that holds anything; values that are NaN were not measured and are left out."""
+    """Mean of each list; values that are NaN were not measured and are left out."""
     found = {}
     for name, items in values.items():
         known = [item for item in items if not math.isnan(item)]

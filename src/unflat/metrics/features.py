@@ -21,6 +21,8 @@ from torch.nn import functional
 
 from unflat.errors import UserError, require_extra
 from unflat.metrics.finite import refuse_nan
+from unflat.metrics.perceptual import feature_distance
+from unflat.nn.feature_net import MAX_SIDE, FeatureNet
 from unflat.nn.inception import FEATURES, INPUT_SIDE, FidInception
 
 _BICUBIC = 3  # Pillow's number
@@ -116,6 +118,52 @@ class InceptionFeatures:
         """`probabilities` from features that are there already; the network runs once for both."""
         weights = self.module.fc.weight
         return self.module.logits(features.to(weights)).softmax(1)
+
+
+class OwnFeatures:
+    """Features of unflat's own small network, at the size that pictures come in, at most 128 px.
+
+    Pictures are reduced to that by antialiased bicubic. What is measured with it carries its name:
+    it orders methods on the same pictures and is comparable with no figure of another network.
+    """
+
+    has_probabilities = False
+
+    def __init__(self, module: FeatureNet, *, name: str, sha256: str):
+        """The network and the hash of the file it came from."""
+        self.module, self.name, self.sha256, self.dim = module.eval(), name, sha256, module.dim
+
+    def describe(self) -> dict[str, str | int]:
+        """Name, hash, and at what size pictures are seen."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "input": f"as given, at most {MAX_SIDE} px",
+            "resize": "antialiased bicubic",
+        }
+
+    @torch.no_grad()
+    def __call__(self, images: Float[Tensor, "batch 3 height width"]) -> Float[Tensor, "batch dim"]:
+        """See `Features`."""
+        return self.module(self._seen(images))
+
+    def distance(
+        self,
+        images: Float[Tensor, "batch 3 height width"],
+        references: Float[Tensor, "batch 3 height width"],
+    ) -> Float[Tensor, " batch"]:
+        """`feature_distance` of pairs of pictures, in [0, 2]; lower is better. Differentiable."""
+        pairs = self.module.maps(self._seen(images)), self.module.maps(self._seen(references))
+        return feature_distance(*pairs)
+
+    def _seen(self, images: Tensor) -> Tensor:
+        refuse_nan(self.name, images)
+        images = images.to(self.module.center).clamp(0, 1)
+        longest = max(images.shape[-2:])
+        if longest <= MAX_SIDE:
+            return images
+        size = [max(1, round(side * MAX_SIDE / longest)) for side in images.shape[-2:]]
+        return functional.interpolate(images, size=size, mode="bicubic", antialias=True).clamp(0, 1)
 
 
 class Preparation(NamedTuple):
