@@ -118,7 +118,7 @@ class Baseline:
         depth: for ``depth-warp``.
     """
 
-    codebook_sizes = None
+    codebook_sizes: tuple[int, ...] | None = None
 
     def __init__(
         self, name: str, resolution: int = 64, depth: DepthEstimator | None = None

@@ -38,10 +38,16 @@ class Generator(Protocol):
 
     name: str
     """For the report and the table."""
-    count: int | None
-    """How many scenes it can make; None for any number."""
-    rejects: list[Reject]
-    """Inputs that could not be used."""
+
+    @property
+    def count(self) -> int | None:
+        """How many scenes it can make; None for any number."""
+        ...
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """Inputs that could not be used."""
+        ...
 
     def describe(self) -> dict[str, object]:
         """What the report should keep: weights, truncation, where inputs come from."""

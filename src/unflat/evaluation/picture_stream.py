@@ -61,7 +61,7 @@ class PictureStream:
         picture = open_picture(sample.image, name=sample.name, at_least=2 * self.resolution)
         square = center_square(over_color(picture))
         if square.width != self.resolution:
-            square = square.resize((self.resolution,) * 2, Image.Resampling.BICUBIC)
+            square = square.resize((self.resolution, self.resolution), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1)
         return sample.name, pixels / 255
 

@@ -252,7 +252,7 @@ class _Tally:
         focal = scene.camera.intrinsics[0, 0].item()
         alignment, _ = align(own, true, focal)
         chosen = [1, len(scene.images) - 1]
-        views = made.render(0, alignment, scene.camera[chosen]).cpu()
+        views = made.render(0, alignment, scene.camera[torch.tensor(chosen)]).cpu()
         upper = [scene.images[0], made.image[0].cpu(), picture_of_map(true), picture_of_map(own)]
         lower = [views[0], scene.images[chosen[0]], views[1], scene.images[chosen[1]]]
         return torch.cat([torch.cat(row, dim=2) for row in (upper, lower)], dim=1).clamp(0, 1)
