@@ -61,6 +61,8 @@ class _Set:
 
     def add(self, images: Float[Tensor, "batch 3 side side"]) -> None:
         """Pictures rounded to 8 bits, as files would be."""
+        if len(images) == 0:
+            return
         images = (images.clamp(0, 1) * 255).round() / 255
         vectors = self.network(images).cpu()
         self.moments.add(vectors)
@@ -99,16 +101,17 @@ def evaluate_generation(
     total = len(real) + sum(counts) * len(_SIGNED)
     told = _Told(progress, total)
     whole, halves = _Set(features, seed), (_Set(features, seed), _Set(features, seed))
-    for number, images in enumerate(real.batches(_BATCH)):
+    for images in real.batches(_BATCH):
         whole.add(images)
-        halves[number % 2].add(images)
+        for part, half in enumerate(halves):
+            half.add(images[part::2])
         told.add(len(images))
     found = {
         method.name: _measure(method, number, features, real.resolution, seed, told)
         for method, number in zip(methods, counts, strict=True)
     }
     figures = {name: tally.figures(whole, seed) for name, tally in found.items()}
-    figures["real, one half against the other"] = _distances(*halves, 0, seed)
+    figures["real, one half against the other"] = _distances(*halves, 0.0, seed)
     first = found[generator.name]
     return Evaluation(
         task="generation",
