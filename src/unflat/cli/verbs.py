@@ -47,6 +47,10 @@ VERBS = {
         module="unflat.cli.evaluate_generation",
         summary="how near generated pictures are to real ones, from the front and turned",
     ),
+    "evaluate inversion": Verb(
+        module="unflat.cli.evaluate_inversion",
+        summary="how right object and camera are, found from one picture",
+    ),
     "data procedural": Verb(
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",

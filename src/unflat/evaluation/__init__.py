@@ -4,6 +4,8 @@ from unflat.evaluation.depth import depth_figures, evaluate_depth
 from unflat.evaluation.estimators import DepthEstimator
 from unflat.evaluation.generation import evaluate_generation
 from unflat.evaluation.generator import FlatPictures, GeneratedViews, Generator
+from unflat.evaluation.inversion import evaluate_inversion
+from unflat.evaluation.inverter import Inversion, Inverter
 from unflat.evaluation.networks import open_distances, open_features
 from unflat.evaluation.page import write_page
 from unflat.evaluation.picture_stream import PictureStream
@@ -29,6 +31,8 @@ __all__ = [
     "FlatPictures",
     "GeneratedViews",
     "Generator",
+    "Inversion",
+    "Inverter",
     "Item",
     "Mode",
     "PictureStream",
@@ -40,6 +44,7 @@ __all__ = [
     "depth_figures",
     "evaluate_depth",
     "evaluate_generation",
+    "evaluate_inversion",
     "evaluate_reconstruction",
     "evaluate_reconstructor",
     "mean_figures",
