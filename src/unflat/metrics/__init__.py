@@ -36,7 +36,6 @@ from unflat.metrics.features import (
     InceptionFeatures,
     TransformersFeatures,
 )
-from unflat.metrics.finite import refuse_nan
 from unflat.metrics.image import MAX_PSNR, psnr, ssim, ssim_uniform
 from unflat.metrics.kernel_distance import Kid, kid, polynomial_mmd2
 from unflat.metrics.mask import mask_iou
@@ -123,7 +122,6 @@ __all__ = [
     "polynomial_mmd2",
     "precision_recall",
     "psnr",
-    "refuse_nan",
     "reprojection_error",
     "rotation_error",
     "sample_surface",

@@ -25,6 +25,20 @@ def refuse_pictures(wrong: Bool[Tensor, " batch"], sentence: str, first: int = 0
     raise ValueError(f"{sentence} {', '.join(str(i) for i in numbers[:_NAMED])}{more}")
 
 
+def refuse_nan(images: Float[Tensor, "batch ..."], name: str) -> None:
+    """Refuses pictures with a value that is no number.
+
+    Args:
+        images: first axis counts pictures.
+        name: what they are called in the message.
+
+    Raises:
+        ValueError: NaN or infinity in pictures that are named.
+    """
+    wrong = ~images.flatten(1).isfinite().all(1)
+    refuse_pictures(wrong, f"{name} holds NaN or infinity in picture")
+
+
 def check_features(
     features: Float[Tensor, "n dim"], name: str, *, dim: int | None = None, first: int = 0
 ) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unflat.errors import UserError, require_extra
-from unflat.metrics.finite import refuse_nan
+from unflat.metrics.checks import refuse_nan
 from unflat.metrics.perceptual import feature_distance
 from unflat.nn.feature_net import MAX_SIDE, FeatureNet
 from unflat.nn.inception import FEATURES, INPUT_SIDE, FidInception
@@ -157,7 +157,7 @@ class OwnFeatures:
         return feature_distance(*pairs)
 
     def _seen(self, images: Tensor) -> Tensor:
-        refuse_nan(self.name, images)
+        refuse_nan(images, f"the input of {self.name}")
         images = images.to(self.module.center).clamp(0, 1)
         longest = max(images.shape[-2:])
         if longest <= MAX_SIDE:
@@ -338,5 +338,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _prepared(name: str, images: Tensor, module: nn.Module) -> Tensor:
     """Finite pictures, clamped, where and as the network's weights are."""
-    refuse_nan(name, images)
+    refuse_nan(images, f"the input of {name}")
     return images.to(next(module.parameters())).clamp(0, 1)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unflat.metrics.finite import refuse_nan
+from unflat.metrics.checks import refuse_nan
 
 _SHIFT = (-0.030, -0.088, -0.188)  # of ImageNet's pictures in [-1, 1], as LPIPS 0.1 has them
 _SCALE = (0.458, 0.448, 0.450)
@@ -107,7 +107,7 @@ class Lpips(nn.Module):
                 f"{self.name} needs pictures of at least {self.smallest_side} pixels a side, "
                 f"got {tuple(images.shape)}"
             )
-        refuse_nan(self.name, images)
+        refuse_nan(images, f"the input of {self.name}")
         images = images.to(self.shift).clamp(0, 1)
         return self.trunk((2 * images - 1 - self.shift) / self.scale)
 
