@@ -1,44 +1,96 @@
-"""Writes the tables of docs/results.md from the reports in benchmarks/results.
+"""Measures what docs/results.md shows, and writes its tables.
 
-    unflat evaluate reconstruction --model vq3d-small --data scenes-val.tar \
-        --photos photos-val.tar --report benchmarks/results/reconstruction-64.json
-    python benchmarks/results_page.py
+    python benchmarks/results_page.py            # writes the pages from benchmarks/results
+    python benchmarks/results_page.py DATA       # first measures what is not there yet
+    python benchmarks/results_page.py DATA inversion-cars depth-64      # or these, anew
 
-Between ``<!-- NAME -->`` and ``<!-- end -->`` the page holds what this script puts there.
+DATA is the folder with scenes-val.tar and the others. Every run is one ``unflat evaluate`` command,
+whose words stand under its table. Between ``<!-- NAME -->`` and ``<!-- end -->`` a page holds what
+this script puts there. All runs together take some two hours on one core.
 """
 
 import json
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from unflat.evaluation import table_lines
+import degradations
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "results.md"
+PAGES = [ROOT / "docs" / name for name in ("results.md", "metrics.md")]
 RESULTS = ROOT / "benchmarks" / "results"
+RUNS = {
+    "reconstruction-64": "reconstruction --model vq3d-small --data scenes-val.tar "
+    "--photos photos-val.tar",
+    "reconstruction-128": "reconstruction --model vq3d-small --data scenes-val.tar "
+    "--resolution 128 --limit 40",
+    "depth-64": "depth --model vq3d-small --data scenes-val.tar",
+    "generation-photos": "generation --model vq3d-small --data photos-val.tar --count 200",
+    "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 100",
+    "inversion-cars": "inversion --model retrieval --data cars-srn.tar",
+    "inversion-planes": "inversion --model retrieval --data planes-srn.tar",
+    "views-objects": "views --model vq3d-small --data objects-zero123.tar",
+    "views-turntable": "views --model vq3d-small --data turntable.tar --split all",
+    "lift-objects": "lift --model vq3d-small --data objects-zero123.tar "
+    "--meshes objects-val-meshes.tar",
+}
+"""Name of the table, and the words after ``unflat evaluate``; files are those of DATA."""
 
 
 def main():
-    page = PAGE.read_text(encoding="utf-8")
+    if len(sys.argv) > 1:
+        data, names = Path(sys.argv[1]), sys.argv[2:]
+        for name in names or [n for n in RUNS if not (RESULTS / f"{n}.json").is_file()]:
+            measure(name, data)
+    write()
+
+
+def measure(name, data):
+    words = [
+        str(data / word) if word.endswith(".tar") else word for word in shlex.split(RUNS[name])
+    ]
+    report = RESULTS / f"{name}.json"
+    command = [sys.executable, "-m", "unflat", "evaluate", *words]
+    print(f"unflat evaluate {RUNS[name]}", flush=True)
+    subprocess.run([*command, "--report", str(report), "--force"], check=False)
+
+
+def write():
+    pages = {path: path.read_text(encoding="utf-8") for path in PAGES}
     for path in sorted(RESULTS.glob("*.json")):
-        report = json.loads(path.read_text())
-        if "protocol" in report and "figures" in report:
-            block = "\n".join(["```text", *table_lines(report), "```"])
-        elif all(isinstance(value, int | float | list) for value in report.values()):
-            block = "\n".join(
-                ["| figure | value |", "|---|---|", *(f"| {k} | {v} |" for k, v in report.items())]
-            )
-        elif path.stem == "mixing":
-            names = list(next(iter(report.values())))
-            rows = [[name, *map(str, figures.values())] for name, figures in report.items()]
-            head = [["trained on", *(name.replace("_", " ") for name in names)]]
-            lines = [f"| {' | '.join(row)} |" for row in [*head, ["---"] * (len(names) + 1), *rows]]
-            block = "\n".join(lines)
-        else:
+        block = block_of(path.stem, json.loads(path.read_text(encoding="utf-8")))
+        if block is None:
             continue
         marks = re.compile(rf"(<!-- {re.escape(path.stem)} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marks.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", page)
-    PAGE.write_text(page, encoding="utf-8")
+        for page, text in pages.items():
+            pages[page] = marks.sub(lambda found, b=block: f"{found[1]}{b}\n{found[2]}", text)
+    for page, text in pages.items():
+        page.write_text(text, encoding="utf-8")
+
+
+def block_of(name, report):
+    """What a page shows of a report."""
+    if name in RUNS:
+        command = f"unflat evaluate {RUNS[name]}"
+        return "\n".join(["```text", *report["table"], "```", "", "```", command, "```"])
+    if name == "degradations":
+        return "\n".join(degradations.lines(report))
+    if name == "metrics-speed":
+        return speed_lines(report)
+    if name == "mixing":
+        names = list(next(iter(report.values())))
+        rows = [[row, *map(str, figures.values())] for row, figures in report.items()]
+        return markdown(["trained on", *(n.replace("_", " ") for n in names)], rows)
+    if all(isinstance(value, int | float | list) for value in report.values()):
+        return markdown(["figure", "value"], [[key, str(value)] for key, value in report.items()])
+    return None
+
+
+def markdown(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":

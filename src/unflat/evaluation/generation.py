@@ -20,6 +20,7 @@ from unflat.errors import UserError
 from unflat.evaluation.depth import picture_of_map
 from unflat.evaluation.generator import GeneratedViews, Generator
 from unflat.evaluation.picture_stream import PictureStream
+from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.result import Column, Evaluation, Item, Progress, Table, means
 from unflat.metrics import (
     FeatureMoments,
@@ -297,7 +298,7 @@ def _tables(label: str) -> tuple[Table, Table]:
         for angle, title in zip(angles, titles, strict=True)
         for column in (
             Column(key=f"kid-{label}_{angle}", label=title, form="{:.4f}", better="lower"),
-            Column(key=f"kid-{label}_{angle}_error", label="+-", form="{:.4f}", better=""),
+            Column(key=f"kid-{label}_{angle}_error", label="±", form="{:.4f}", better=""),
         )
     ]
     rest = [
@@ -333,7 +334,7 @@ def _protocol(
         "resolution": real.resolution,
         "real": {
             "pictures": whole.moments.count,
-            "sources": [source.prefix for source in real.sources],
+            "files": [fingerprint(path) for path in real.paths],
             "halves": [half.moments.count for half in halves],
         },
         "generated": {

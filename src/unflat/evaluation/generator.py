@@ -12,6 +12,7 @@ from torch import Tensor
 from unflat.data.sample import Reject
 from unflat.evaluation.baselines import warp_picture
 from unflat.evaluation.picture_stream import PictureStream
+from unflat.evaluation.protocol import fingerprint
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import turn_about_pivot
 
@@ -93,8 +94,9 @@ class FlatPictures:
         return self.pictures.rejects
 
     def describe(self) -> dict[str, object]:
-        """The field of view."""
-        return {"fov_deg": self.fov_deg, "distance": 1.0}
+        """The field of view, and which pictures."""
+        files = [fingerprint(path) for path in self.pictures.paths]
+        return {"fov_deg": self.fov_deg, "distance": 1.0, "files": files}
 
     def generate(
         self, indices: Sequence[int], angles_deg: Sequence[float], side: int

@@ -32,7 +32,7 @@ class PictureStream:
     ) -> None:
         if not paths:
             raise UserError("--data: names no pictures; give a folder of pictures or a .tar.")
-        self.resolution = resolution
+        self.resolution, self.paths = resolution, [Path(path) for path in paths]
         self.sources = [open_source(path) for path in paths]
         self.rejects: list[Reject] = []
         self._starts = np.cumsum([0, *(len(source) for source in self.sources)])

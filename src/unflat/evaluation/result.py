@@ -130,6 +130,7 @@ class Evaluation:
             "protocol": self.protocol,
             "rejected": [{"name": r.name, "reason": r.reason} for r in self.rejected],
             "warnings": self.warnings,
+            "table": self.lines(),
         }
         if per_item:
             result["items"] = [item.json() for item in self.items]

@@ -11,6 +11,7 @@ from unflat.data.posed import resize_maps
 from unflat.data.sample import Reject
 from unflat.evaluation.generator import GeneratedViews
 from unflat.evaluation.picture_stream import PictureStream
+from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.reconstructor import Alignment, Mode
 from unflat.fields.detail import DetailField
 from unflat.geometry.camera import Camera
@@ -187,7 +188,8 @@ class Vq3dReconstructions:
     def describe(self) -> dict[str, object]:
         """The model, and how its disparity is read: as `unflat reconstruct` does."""
         frame = f"a = 1, b = {USUAL_SHIFT}, the model's own field of view"
-        return {**self.reconstructor.describe(), "mode": self.mode, "frame": frame}
+        files = [fingerprint(path) for path in self.pictures.paths]
+        return {**self.reconstructor.describe(), "mode": self.mode, "frame": frame, "files": files}
 
     @torch.no_grad()
     def generate(
