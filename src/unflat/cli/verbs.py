@@ -51,6 +51,10 @@ VERBS = {
         module="unflat.cli.evaluate_inversion",
         summary="how right object and camera are, found from one picture",
     ),
+    "evaluate views": Verb(
+        module="unflat.cli.evaluate_views",
+        summary="how right pictures of an object from other sides are",
+    ),
     "data procedural": Verb(
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",

@@ -7,6 +7,7 @@ from unflat.evaluation.generator import FlatPictures, GeneratedViews, Generator
 from unflat.evaluation.inversion import evaluate_inversion
 from unflat.evaluation.inverter import Inversion, Inverter
 from unflat.evaluation.networks import open_distances, open_features
+from unflat.evaluation.novel_views import evaluate_views
 from unflat.evaluation.page import write_page
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstruction import evaluate_reconstruction, evaluate_reconstructor
@@ -22,6 +23,7 @@ from unflat.evaluation.result import (
     means,
     table_lines,
 )
+from unflat.evaluation.view_maker import ViewMaker
 
 __all__ = [
     "Alignment",
@@ -41,12 +43,14 @@ __all__ = [
     "Reconstruction",
     "Reconstructor",
     "Table",
+    "ViewMaker",
     "depth_figures",
     "evaluate_depth",
     "evaluate_generation",
     "evaluate_inversion",
     "evaluate_reconstruction",
     "evaluate_reconstructor",
+    "evaluate_views",
     "mean_figures",
     "means",
     "open_distances",

@@ -10,6 +10,7 @@ from unflat.evaluation.estimators import DepthEstimator, FloorDepth, FolderDepth
 from unflat.evaluation.generator import FlatPictures, Generator
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstructor import Reconstructor
+from unflat.evaluation.view_maker import ViewMaker
 
 BASELINES = ("copy", "mean-color", "depth-warp")
 """Methods that need no weights, by the names under which the task takes them as models."""
@@ -159,3 +160,24 @@ def real_and_inputs(
     if inputs:
         return every.part(places), PictureStream(inputs, resolution)
     return every.part(places[::2]), every.part(places[1::2])
+
+
+def load_view_maker(
+    model: str | Path, device: str = "cpu", samples: int | None = None
+) -> ViewMaker:
+    """A model behind the `ViewMaker` protocol.
+
+    Args:
+        model: a file, a run's folder, or a name from ``unflat models list``.
+        device: where it runs.
+        samples: intervals per ray; the system's default for evaluation if not given.
+
+    Raises:
+        UserError: there is no such model.
+    """
+    from unflat.evaluation.vq3d import Vq3dReconstructor
+    from unflat.evaluation.vq3d_views import Vq3dViews
+
+    system = load_reconstructor(model, device, samples)
+    assert isinstance(system, Vq3dReconstructor)  # no other system makes views yet
+    return Vq3dViews(system)

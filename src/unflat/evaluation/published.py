@@ -52,3 +52,27 @@ INVERSION = (
     ),
 )  # fmt: skip
 """Of task `inversion`."""
+
+_ZERO123 = "Liu et al. 2023, Zero-1-to-3, arXiv 2303.11328"
+
+VIEWS = (
+    Published(
+        title="novel views of RTMV, whole frame",
+        source=f"first row: {_ZERO123}; reruns of its weights by the author of ZeroNVS, "
+        "cvlab-columbia/zero123 issue 57",
+        columns=(
+            Column(key="psnr", label="PSNR dB"),
+            Column(key="ssim", label="SSIM", form="{:.3f}"),
+            Column(key="lpips", label="LPIPS", form="{:.3f}", better="lower"),
+        ),
+        rows={
+            "Zero-1-to-3": {"psnr": 10.405, "ssim": 0.606, "lpips": 0.323},
+            "rerun": {"psnr": 10.09, "ssim": 0.540, "lpips": 0.406},
+            "rerun, scenes and views as the authors named them": {
+                "psnr": 10.07, "ssim": 0.536, "lpips": 0.422,
+            },
+        },
+        comparable=f"{_NOT_OURS}; no evaluation code was published, and LPIPS was not reproduced",
+    ),
+)  # fmt: skip
+"""Of task `views`."""

@@ -1,0 +1,82 @@
+"""``unflat evaluate views``: how right pictures of an object from other sides are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
+from unflat.cli.options import require_range
+from unflat.errors import UserError
+from unflat.terminal import Terminal
+
+if TYPE_CHECKING:
+    from unflat.evaluation import Evaluation, Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(EvaluationOptions):
+    """How right pictures of an object from other sides are, made from one picture.
+
+    Measured in the same run: the input itself, its outline in its mean color, the input warped by a
+    depth map, and the views of the training object with the nearest picture.
+    """
+
+    model: str = "vq3d-small"
+    """A model, or one of copy, mean-color, depth-warp, retrieval."""
+    split: str = "val"
+    """Whose objects are measured, or all."""
+    protocol: Literal["unflat-views/1", "gso", "rtmv"] = "unflat-views/1"
+    """Which views are inputs and targets; gso and rtmv are published ones as far as known."""
+    depth: str = "sphere"
+    """For depth-warp: the outline's own rounded front, or a model whose disparity is placed."""
+    lpips: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Weights of LPIPS, trunk and heads; adds its figures."""
+    resolution: int | None = None
+    """Side in pixels in place of the protocol's."""
+    samples: int | None = None
+    """Intervals of a ray, for models that render; the evaluation's own number if not given."""
+
+
+def run(options: Options, terminal: Terminal) -> int:
+    """Exit code of evaluating."""
+    require_range(options.resolution, 16, 4096, "--resolution", "pixels")
+    require_range(options.samples, 2, 1024, "--samples", "intervals")
+    if len(options.data) != 1:
+        raise UserError(f"--data: {len(options.data)} sets are named; give one.")
+
+    def evaluate(device: str, progress: "Progress") -> "Evaluation":
+        from unflat.evaluation import evaluate_views, open_distances
+        from unflat.evaluation.load import find_method, load_estimator, load_view_maker
+        from unflat.evaluation.novel_views import BASELINES
+
+        model = options.model
+        if model not in BASELINES:
+            found = find_method(model, BASELINES, offline=options.offline)
+            model = load_view_maker(found, device, options.samples)
+        depth = None
+        if options.depth != "sphere":
+            place = find_method(options.depth, ("floor",), offline=options.offline)
+            depth = load_estimator(place, device, options.samples)
+        return evaluate_views(
+            model,
+            options.data[0],
+            split=options.split,
+            protocol=options.protocol,
+            depth=depth,
+            distances=open_distances(options.lpips, device),
+            resolution=options.resolution,
+            limit=options.limit,
+            seed=options.seed,
+            progress=progress,
+        )
+
+    settings = {
+        "model": options.model,
+        "split": options.split,
+        "protocol": options.protocol,
+        "depth": options.depth,
+        "resolution": options.resolution,
+    }
+    return run_evaluation(options, terminal, "views", "objects", evaluate, settings)
