@@ -55,6 +55,10 @@ VERBS = {
         module="unflat.cli.evaluate_views",
         summary="how right pictures of an object from other sides are",
     ),
+    "evaluate lift": Verb(
+        module="unflat.cli.evaluate_lift",
+        summary="how right the surface of an object is, made from one picture",
+    ),
     "data procedural": Verb(
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",

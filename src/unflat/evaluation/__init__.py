@@ -6,6 +6,8 @@ from unflat.evaluation.generation import evaluate_generation
 from unflat.evaluation.generator import FlatPictures, GeneratedViews, Generator
 from unflat.evaluation.inversion import evaluate_inversion
 from unflat.evaluation.inverter import Inversion, Inverter
+from unflat.evaluation.lift import evaluate_lift
+from unflat.evaluation.lifter import Lifter, Picture
 from unflat.evaluation.networks import open_distances, open_features
 from unflat.evaluation.novel_views import evaluate_views
 from unflat.evaluation.page import write_page
@@ -36,7 +38,9 @@ __all__ = [
     "Inversion",
     "Inverter",
     "Item",
+    "Lifter",
     "Mode",
+    "Picture",
     "PictureStream",
     "Progress",
     "Published",
@@ -48,6 +52,7 @@ __all__ = [
     "evaluate_depth",
     "evaluate_generation",
     "evaluate_inversion",
+    "evaluate_lift",
     "evaluate_reconstruction",
     "evaluate_reconstructor",
     "evaluate_views",

@@ -8,6 +8,7 @@ from unflat.errors import UserError
 from unflat.evaluation.baselines import Baseline
 from unflat.evaluation.estimators import DepthEstimator, FloorDepth, FolderDepth, ModelDepth
 from unflat.evaluation.generator import FlatPictures, Generator
+from unflat.evaluation.lifter import Lifter
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstructor import Reconstructor
 from unflat.evaluation.view_maker import ViewMaker
@@ -181,3 +182,25 @@ def load_view_maker(
     system = load_reconstructor(model, device, samples)
     assert isinstance(system, Vq3dReconstructor)  # no other system makes views yet
     return Vq3dViews(system)
+
+
+def load_lifter(model: str | Path, device: str = "cpu", samples: int | None = None) -> Lifter:
+    """Surfaces that lie in files, or the relief of a model's depth.
+
+    Args:
+        model: a folder or tar of meshes, a model's file, a run's folder, or a name from
+            ``unflat models list``.
+        device: where a model runs.
+        samples: intervals per ray; the system's default for evaluation if not given.
+
+    Raises:
+        UserError: there is no such model, or a folder holds no mesh.
+    """
+    from unflat.evaluation.lift_baselines import Relief
+    from unflat.evaluation.mesh_files import MeshFiles
+
+    path = Path(model)
+    if path.suffix == ".tar" or (path.is_dir() and not (path / "model.safetensors").is_file()):
+        return MeshFiles(path)
+    system = load_reconstructor(model, device, samples)
+    return Relief(ModelDepth(system), name=system.name)

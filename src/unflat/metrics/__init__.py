@@ -57,12 +57,14 @@ from unflat.metrics.pose import (
 )
 from unflat.metrics.shape import (
     Chamfer,
+    Distances,
     FScore,
     Surface,
     Triangles,
     Watertightness,
     chamfer,
     f_score,
+    nearest_distances,
     sample_surface,
     watertightness,
 )
@@ -78,6 +80,7 @@ __all__ = [
     "CodeCounts",
     "Cycle",
     "DensityCoverage",
+    "Distances",
     "FScore",
     "FeatureMoments",
     "FeatureSample",
@@ -115,6 +118,7 @@ __all__ = [
     "kid",
     "mask_iou",
     "mean_angle_deviation",
+    "nearest_distances",
     "non_flatness_score",
     "normals_from_depth",
     "occupancy",

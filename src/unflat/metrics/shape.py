@@ -105,6 +105,42 @@ def sample_surface(surface: Surface, count: int, seed: int = 0) -> Float[np.ndar
     return corner[face, 0] + u * first[face] + v * second[face]
 
 
+class Distances(NamedTuple):
+    """From each point of two sets to the nearest of the other, world units."""
+
+    to_true: Float[np.ndarray, " points"]
+    """Of the predicted points."""
+    to_predicted: Float[np.ndarray, " others"]
+    """Of the true points."""
+
+    @property
+    def chamfer(self) -> Chamfer:
+        """As the function of that name."""
+        squared = [np.square(distances).mean() for distances in self]
+        return Chamfer(*(float(value) for value in (*(d.mean() for d in self), *squared)))
+
+    def f_score(self, threshold: float) -> FScore:
+        """As the function of that name."""
+        if not threshold > 0:
+            raise ValueError(f"threshold is {threshold}; it must be positive")
+        return FScore(*(float((distances <= threshold).mean()) for distances in self))
+
+
+def nearest_distances(
+    predicted: Float[np.ndarray, "points 3"], true: Float[np.ndarray, "others 3"]
+) -> Distances:
+    """What `chamfer` and `f_score` are made of, for whoever wants several of them.
+
+    Args:
+        predicted: points on the predicted surface.
+        true: points on the true one.
+
+    Raises:
+        ValueError: a set is empty or holds values that are not finite.
+    """
+    return Distances(_nearest(predicted, true), _nearest(true, predicted))
+
+
 def chamfer(
     predicted: Float[np.ndarray, "points 3"], true: Float[np.ndarray, "others 3"]
 ) -> Chamfer:
@@ -121,9 +157,7 @@ def chamfer(
     Raises:
         ValueError: a set is empty or holds values that are not finite.
     """
-    forth, back = _nearest(predicted, true), _nearest(true, predicted)
-    means = [forth.mean(), back.mean(), np.square(forth).mean(), np.square(back).mean()]
-    return Chamfer(*map(float, means))
+    return nearest_distances(predicted, true).chamfer
 
 
 def f_score(
@@ -140,10 +174,7 @@ def f_score(
         ValueError: a set is empty or holds values that are not finite, or the threshold is not
             positive.
     """
-    if not threshold > 0:
-        raise ValueError(f"threshold is {threshold}; it must be positive")
-    forth, back = _nearest(predicted, true), _nearest(true, predicted)
-    return FScore(float((forth <= threshold).mean()), float((back <= threshold).mean()))
+    return nearest_distances(predicted, true).f_score(threshold)
 
 
 class Watertightness(NamedTuple):
@@ -167,8 +198,7 @@ def watertightness(surface: Surface) -> Watertightness:
     faces = weld(surface).faces
     if not len(faces):
         raise ValueError("a surface without faces is neither open nor closed")
-    sides = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    _, counts = np.unique(sides, axis=0, return_counts=True)
+    _, counts = np.unique(edge_numbers(faces), return_counts=True)
     share = float((counts == 2).mean())
     return Watertightness(share, share == 1.0)
 
@@ -217,6 +247,12 @@ def weld(surface: Surface) -> Triangles:
     faces = place[faces].astype(np.int64)
     distinct = (faces != np.roll(faces, 1, axis=1)).all(axis=1)
     return Triangles(vertices[first], faces[distinct])
+
+
+def edge_numbers(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, " sides"]:
+    """A number for each side of each face, three in a row, equal where two vertices are."""
+    sides = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
+    return sides.min(axis=1) * (int(faces.max()) + 1) + sides.max(axis=1)
 
 
 def _nearest(points: np.ndarray, others: np.ndarray) -> np.ndarray:

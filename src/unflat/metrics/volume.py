@@ -13,7 +13,7 @@ direction if a ray from its middle leaves more surfaces than it enters; four of 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from unflat.metrics.shape import Surface, Triangles, weld
+from unflat.metrics.shape import Surface, Triangles, edge_numbers, weld
 
 _AGREEING = 4  # of six directions
 _PAIRS = 1 << 22  # of triangles and columns at once
@@ -128,8 +128,7 @@ def _neighbors(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Pairs of faces that share an edge nobody else has, and whether they wind alike."""
     sides = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2)
     rising = sides[:, 0] < sides[:, 1]
-    _, edge, counts = np.unique(np.sort(sides, 1), axis=0, return_inverse=True, return_counts=True)
-    edge = edge.reshape(-1)
+    _, edge, counts = np.unique(edge_numbers(faces), return_inverse=True, return_counts=True)
     order = np.argsort(edge, kind="stable")
     order = order[counts[edge[order]] == 2].reshape(-1, 2)
     agrees = rising[order[:, 0]] != rising[order[:, 1]]  # alike if they run along it oppositely
