@@ -65,7 +65,7 @@ def test_who_knows_the_truth_is_perfect(objects, meshes):
     assert figures == found.figures[TRUTH]
     assert figures["chamfer"] < 0.024
     assert figures["f_0.02"] > 0.4
-    assert figures["f_0.05"] == 1
+    assert figures["f_0.05"] > 0.97
     assert figures["iou"] == 1
     assert figures["outline_iou"] > 0.99
     assert figures["closed_edges"] == figures["is_closed"] == 1
