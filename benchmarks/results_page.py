@@ -88,6 +88,33 @@ def block_of(name, report):
     return None
 
 
+def speed_lines(report):
+    """Pictures a second of every metric, by size of picture or length of feature."""
+    rows: dict[str, dict[str, str]] = {}
+    memory: dict[str, list[str]] = {}
+    for name, case in report["cases"].items():
+        kind, size = name.split(":")
+        if kind.startswith("stream_"):
+            memory.setdefault(kind, []).append(f"{int(size):,}: {case['peak_mib']:.0f} MiB")
+        else:
+            rows.setdefault(kind, {})[size] = f"{case['items_per_second']:,.0f}"
+    tables = []
+    for title, sizes in (
+        ("pictures a second", ("64", "128")),
+        ("vectors a second", ("256", "2048")),
+    ):
+        head = [title, *(f"{size} px" if title[0] == "p" else f"{size} numbers" for size in sizes)]
+        body = [
+            [kind, *(cells.get(size, "") for size in sizes)]
+            for kind, cells in rows.items()
+            if set(cells) & set(sizes)
+        ]
+        tables += [markdown(head, body), ""]
+    words = "; ".join(f"{kind.split('_')[1]} {', '.join(sizes)}" for kind, sizes in memory.items())
+    threads = report.get("threads", report.get("facts", {}).get("threads", "?"))
+    return "\n".join([*tables, f"Peak memory over streams of {words}. CPU threads: {threads}."])
+
+
 def markdown(head, rows):
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
