@@ -72,7 +72,7 @@ def write():
 
 def block_of(name, report):
     """What a page shows of a report."""
-    if name in RUNS:
+    if name in RUNS and "table" in report:
         command = f"unflat evaluate {RUNS[name]}"
         return "\n".join(["```text", *report["table"], "```", "", "```", command, "```"])
     if name == "degradations":

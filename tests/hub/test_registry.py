@@ -77,7 +77,7 @@ def test_a_trained_model_gets_a_card_with_the_blanks_marked() -> None:
         "inputs": ["a.tar"],
         "seed": 0,
     }
-    card = draft_card("a", {"resolution": 32}, report, "9 pictures")
+    card = draft_card("a", {"Use": "look at it"}, report, "9 pictures")
     assert headings(card) == list(SECTIONS)
     assert "fill this in" in card
     assert "5 steps of 8 pictures, seed 0" in card

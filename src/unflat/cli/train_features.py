@@ -120,7 +120,13 @@ def _write(
     network = calibrated(weights, recipe.config.widths, datasets)
     header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
     save_model(out / "model.safetensors", network, header, dtype="int8")
-    card = draft_card(out.name, header["config"], report.json(), counts_of(datasets))
+    sections = {
+        "What it is": f"{out.name}: a feature network for distances between pictures.",
+        "Use": f"`unflat evaluate generation --features {out.name}/model.safetensors ...`",
+        "Inputs": "RGB pictures of at least 16 px a side; larger than 128 px are reduced.",
+        "Confidence": "It gives none.",
+    }
+    card = draft_card(out.name, sections, report.json(), counts_of(datasets))
     (out / "card.md").write_text(card, encoding="utf-8")
     report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
     report.write(out / "report.json")

@@ -144,7 +144,15 @@ def _write(
     checkpoint = read_checkpoint(result.checkpoint)
     header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
     save_model(out / "model.safetensors", checkpoint.ema() or checkpoint.weights(), header)
-    card = draft_card(out.name, header["config"], report.json(), counts_of(datasets))
+    side = recipe.config.resolution
+    sections = {
+        "What it is": f"{out.name}: a VQ3D stage-1 model for {side} px pictures.",
+        "Use": f"`unflat reconstruct photo.jpg --model {out.name}/model.safetensors`",
+        "Inputs": f"One RGB picture, squared to {side} px; no pose needed.",
+        "Numbers": "Not measured. `unflat evaluate reconstruction --model ... --data ...`",
+        "How to cite": "Name unflat and its version, and VQ3D (arXiv 2302.06833).",
+    }
+    card = draft_card(out.name, sections, report.json(), counts_of(datasets))
     (out / "card.md").write_text(card, encoding="utf-8")
     report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
     report.write(out / "report.json")

@@ -38,7 +38,8 @@ def load_reconstructor(
         raise UserError(
             "--model depth-warp: needs --depth, a model's name or a folder of disparities."
             if depth is None
-            else f"--depth {depth}: is for --model depth-warp; {model} has its own depth or none."
+            else f"--depth {depth}: is for --model depth-warp; "
+            f"{Path(model).stem} has its own depth or none."
         )
     if model in BASELINES:
         estimator = None if depth is None else load_estimator(depth, device, samples)

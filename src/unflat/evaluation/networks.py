@@ -53,7 +53,7 @@ def open_features(
     if choice == "unflat":
         return _own_features(find(FEATURES, offline=offline), "unflat", device)
     if path.is_file() and _is_own(path):
-        return _own_features(path, f"unflat-{path.stem}", device)
+        return _own_features(path, f"unflat-{_title(path)}", device)
     if path.is_file():
         file = read_weight_file(path)
         if file.kind != "inception-fid":
@@ -125,6 +125,11 @@ def _own_features(path: Path, name: str, device: str | torch.device) -> OwnFeatu
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return OwnFeatures(load(path).to(device), name=name, sha256=digest)
+
+
+def _title(path: Path) -> str:
+    """A file's name, or that of its run."""
+    return path.resolve().parent.name if path.stem == "model" else path.stem
 
 
 def _is_own(path: Path) -> bool:

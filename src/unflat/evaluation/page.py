@@ -56,7 +56,7 @@ def write_page(path: Path, evaluation: Evaluation, notes: Sequence[str] = ()) ->
         *(f"<p>{_text(line)}</p>" for line in notes),
         *(f"<p>warning: {_text(line)}</p>" for line in evaluation.warnings),
     ]
-    for table in evaluation.tables:
+    for table in (every.measured(evaluation.figures) for every in evaluation.tables):
         rows = table.rows(evaluation.figures)
         if rows:
             parts += [f"<h2>{_text(table.title)}</h2>", _table(table.columns, rows)]

@@ -55,6 +55,11 @@ class Table:
     title: str
     columns: Sequence[Column]
 
+    def measured(self, figures: Mapping[str, Mapping[str, Any]]) -> "Table":
+        """The table without columns that no method has a figure for."""
+        shown = [c for c in self.columns if any(c.cell(v) != _MISSING for v in figures.values())]
+        return Table(title=self.title, columns=shown)
+
     def rows(self, figures: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
         """Method and cells, without the methods that have none of them."""
         found = []
@@ -161,7 +166,7 @@ def table_lines(
 ) -> list[str]:
     """Tables as aligned plain text."""
     lines: list[str] = []
-    for table in tables:
+    for table in (every.measured(figures) for every in tables):
         rows = table.rows(figures)
         if rows:
             lines += [table.title, *_aligned(table.columns, rows), ""]

@@ -47,13 +47,13 @@ def read_card(name: str) -> str:
 
 
 def draft_card(
-    name: str, config: Mapping[str, Any], report: Mapping[str, Any], pictures: str
+    name: str, sections: Mapping[str, str], report: Mapping[str, Any], pictures: str
 ) -> str:
     """A card for a model that was just trained: what is known filled in, the blanks marked.
 
     Args:
         name: of the model.
-        config: of the system.
+        sections: what the system says of its models, by heading.
         report: of the training run, as `unflat.report.Report.json` gives it.
         pictures: what it learned from, in counts.
     """
@@ -61,22 +61,20 @@ def draft_card(
     steps = report["figures"].get("steps", "unknown")
     data = ", ".join(report["inputs"])
     filled = {
-        "What it is": f"{name}: a VQ3D stage-1 model for {config['resolution']} px pictures.",
-        "Use": f"`unflat reconstruct photo.jpg --model {name}/model.safetensors`",
-        "Inputs": f"One RGB picture, squared to {config['resolution']} px; no pose needed.",
         "Training data": f"{data}: {pictures}. Sources, licences, people: {BLANK}.",
         "Training procedure": (
             f"{steps} steps of {settings['batch_size']} pictures, seed {report['seed']}, "
             f"{seconds:.0f} s. Hardware and energy: {BLANK}."
         ),
-        "Numbers": "Not measured. `unflat evaluate reconstruction --model ... --data ...`",
+        "Numbers": "Not measured.",
         "Failures": "Not measured.",
         "Confidence": "Not measured for this model.",
         "Size and speed": "Not measured.",
         "Weights hash": "`sha256sum model.safetensors`",
-        "How to cite": "Name unflat and its version, and VQ3D (arXiv 2302.06833).",
+        "How to cite": "Name unflat and its version.",
+        **sections,
     }
-    front = {"licence": BLANK, "tags": "image-to-3d", "library": "unflat", "data sets": data}
+    front = {"licence": BLANK, "library": "unflat", "data sets": data}
     lines = ["---", *(f"{key}: {front.get(key, 'none')}" for key in FRONT_MATTER), "---", ""]
     lines += [f"# {name}", ""]
     for section in SECTIONS:

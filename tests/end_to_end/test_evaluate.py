@@ -1,0 +1,147 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import Run, run_in
+from PIL import Image
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Made-up scenes, and pictures of which one is broken."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    made = run_in(folder)(
+        "data", "procedural", "--out", "made", "--count", "8", "--resolution", "32"
+    )
+    assert made.returncode == 0, made.stderr
+    (folder / "pictures").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(24):
+        pixels = Image.fromarray(random.integers(0, 255, (4, 4, 3), dtype=np.uint8))
+        pixels.resize((40, 40), Image.Resampling.BICUBIC).save(
+            folder / f"pictures/{number:02d}.png"
+        )
+    (folder / "pictures" / "broken.png").write_bytes(b"no picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unflat_here(folder: Path) -> Run:
+    return run_in(folder)
+
+
+def test_the_same_seed_gives_the_same_bytes_and_a_page(unflat_here: Run, folder: Path) -> None:
+    same = ("evaluate", "depth", "--model", "floor", "--data", "made/val.tar", "--resolution", "32")
+    for name in ("a", "b"):
+        done = unflat_here(
+            *same, "--report", f"{name}.json", "--html", f"{name}.html", "--per-item"
+        )
+        assert done.returncode == 0, done.stderr
+    assert (folder / "a.json").read_bytes() == (folder / "b.json").read_bytes()
+    report = json.loads((folder / "a.json").read_text())
+    assert report["task"] == "depth"
+    assert {"files", "seed", "versions", "resolution"} <= set(report["protocol"])
+    assert len(report["items"]) == report["protocol"]["scenes"]
+    assert "floor" in done.stdout
+    assert "scenes/s" in done.stdout
+    page = (folder / "a.html").read_text()
+    assert "data:image/webp;base64," in page
+    assert "http" not in page.replace("http-equiv", "")  # opens without a network
+    again = unflat_here(*same, "--report", "a.json")
+    assert again.returncode == 2
+    assert again.stderr == "a.json: is there already; add --force to replace it.\n"
+
+
+def test_generation_names_its_network_and_the_broken_picture(
+    unflat_here: Run, folder: Path
+) -> None:
+    done = unflat_here(
+        *("evaluate", "generation", "--model", "flat", "--data", "pictures"),
+        *("--resolution", "32", "--report", "g.json"),
+    )
+    assert done.returncode == 3, done.stderr
+    assert "broken.png" in done.stdout
+    report = json.loads((folder / "g.json").read_text())
+    flat = report["figures"]["flat"]
+    assert flat["kid-unflat_30"] > flat["kid-unflat_canonical"]
+    assert not [key for key in flat if key.startswith(("fid", "kid_"))]
+    features = report["protocol"]["features"]
+    assert features["name"] == "unflat"
+    assert len(features["sha256"]) == 64
+    assert [reject["reason"] for reject in report["rejected"]] == [
+        "not a picture unflat can read (png, jpg, webp, tif, bmp, avif)"
+    ]
+
+
+def test_a_baseline_is_a_method(unflat_here: Run, folder: Path) -> None:
+    done = unflat_here(
+        *("evaluate", "reconstruction", "--model", "copy", "--data", "made/val.tar"),
+        *("--resolution", "32", "--limit", "2", "--report", "c.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((folder / "c.json").read_text())["figures"]
+    assert figures["copy"]["canonical_psnr"] == 100
+    assert figures["copy"]["novel_psnr"] < figures["true_depth_warp_input"]["novel_psnr"]
+    assert figures["copy"]["novel_perceptual-unflat"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("depth", "--data", "nowhere.tar"),
+            "nowhere.tar: there is no such file or folder; check the spelling.",
+        ),
+        (
+            ("depth", "--data", "pictures"),
+            "pictures: holds no posed scene; every scene needs a folder with a meta.json.",
+        ),
+        (
+            ("reconstruction", "--data", "made/val.tar", "--model", "depth-warp"),
+            "--model depth-warp: needs --depth, a model's name or a folder of disparities.",
+        ),
+        (
+            ("reconstruction", "--data", "made/val.tar", "--depth", "floor"),
+            "--depth floor: is for --model depth-warp; vq3d-small has its own depth or none.",
+        ),
+        (
+            ("reconstruction", "--data", "made/val.tar", "--lpips", "pictures/00.png"),
+            "pictures/00.png: ",
+        ),
+        (
+            ("generation", "--data", "pictures", "--features", "inception.pth"),
+            "inception.pth: ",
+        ),
+        (
+            ("generation", "--model", "flat", "--data", "pictures", "--limit", "3"),
+            "too few images for a kernel distance",
+        ),
+        (("depth", "--data", "made/val.tar", "--limit", "0"), "--limit 0: must be from 1 to"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(unflat_here: Run, words: tuple, sentence: str) -> None:
+    done = unflat_here("evaluate", *words)
+    assert done.returncode == 2, done.stderr
+    said = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
+    assert len(said) == 1, done.stderr
+    assert said[0].startswith(sentence), done.stderr
+
+
+def test_the_network_is_trained_by_one_command(unflat_here: Run, folder: Path) -> None:
+    arguments = ("--out", "run", "--data", "made/train.tar", "--batch-size", "4", "--threads", "1")
+    config = folder / "tiny.json"
+    config.write_text('{"config": {"widths": [8, 8, 8, 8, 8], "resolution": 32, "window": 24}}')
+    done = unflat_here(
+        "train", "features", *arguments, "--config", config, "--steps", "4", "--sample-every", "0"
+    )
+    assert done.returncode == 0, done.stderr
+    done = unflat_here(
+        *("evaluate", "generation", "--model", "flat", "--data", "pictures", "--resolution", "32"),
+        *("--features", "run/model.safetensors", "--report", "own.json"),
+    )
+    assert done.returncode == 3, done.stderr
+    assert (
+        "kid-unflat-run_canonical"
+        in json.loads((folder / "own.json").read_text())["figures"]["flat"]
+    )
