@@ -149,9 +149,13 @@ def perceptual(network, images):
     return found
 
 
-def is_ordered(values):
-    """Whether every level is worse than the one before."""
-    return all(a < b for a, b in pairwise(values))
+def ordered(clean, values, levels):
+    """From which level on every one is farther than the one before, and than no degradation."""
+    for first, level in enumerate(levels):
+        rest = values[first:]
+        if rest[0] > clean and all(a < b for a, b in pairwise(rest)):
+            return "yes" if first == 0 else f"from {level:g} on"
+    return "no"
 
 
 def lines(result):
@@ -172,8 +176,7 @@ def lines(result):
             cells = []
             for network in ("unflat", "untrained", "pixels"):
                 values = [value for value, _ in measured[network][name]]
-                ordered = is_ordered([measured[network]["none"][0][0], *values])
-                cells.append((values, "yes" if ordered else "no"))
+                cells.append((values, ordered(measured[network]["none"][0][0], values, steps)))
             shown = ", ".join(f"{value:.3f}" for value in cells[0][0])
             words = ", ".join(f"{step:g}" for step in steps)
             others = " | ".join(cell[1] for cell in cells[1:])
@@ -181,7 +184,7 @@ def lines(result):
         found += ["", "| degradation | perceptual-unflat | ordered |", "| --- | --- | --- |"]
         for name, values in measured["perceptual-unflat"].items():
             shown = ", ".join(f"{value:.3f}" for value in values)
-            found.append(f"| {name} | {shown} | {'yes' if is_ordered([0, *values]) else 'no'} |")
+            found.append(f"| {name} | {shown} | {ordered(0, values, LEVELS[name][1])} |")
         found.append("")
     return found[:-1]
 
