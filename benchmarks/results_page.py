@@ -79,6 +79,13 @@ def block_of(name, report):
         return "\n".join(degradations.lines(report))
     if name == "metrics-speed":
         return speed_lines(report)
+    if name == "streaming":
+        head = ["pictures", "pictures a second", "peak memory, MiB"]
+        rows = [
+            [f"{row['pictures']:,}", *map(str, list(row.values())[1:])]
+            for row in report["runs"].values()
+        ]
+        return markdown(head, rows) + f"\n\nCPU threads: {report['threads']}."
     if name == "mixing":
         names = list(next(iter(report.values())))
         rows = [[row, *map(str, figures.values())] for row, figures in report.items()]

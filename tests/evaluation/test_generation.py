@@ -32,6 +32,19 @@ class Means:
         return torch.cat([flat.mean(2), flat.std(2)], dim=1) * 4
 
 
+class Brightness(Means):
+    """Tells dark pictures from bright ones, under the name of the network that may say FID."""
+
+    name, has_probabilities = "inception", True
+
+    def probabilities_of(self, features):
+        bright = torch.sigmoid(3 * (features[:, :3].mean(1) - 2))
+        return torch.stack([bright, 1 - bright], 1)
+
+    def probabilities(self, images):
+        return self.probabilities_of(self(images))
+
+
 class Noisy:
     """The pictures of a stream with noise that grows with the angle; depth of a wall at 1."""
 
@@ -177,6 +190,19 @@ def test_an_unreadable_picture_is_left_out_once_and_named(evaluation):
     assert "not a picture" in evaluation.rejected[0].reason
     used = evaluation.protocol["real"]["pictures"]
     assert used + evaluation.protocol["generated"]["noisy"]["scenes"] == 40
+
+
+def test_a_network_that_tells_classes_gives_the_inception_score(streams):
+    real, inputs = streams
+    figures = evaluate_generation(Noisy(inputs, 0.2), real, Brightness()).figures["noisy"]
+    assert {"kid-inception_canonical", "fid20-debug_canonical"} <= set(figures)
+    pictures = torch.cat(list(inputs.batches(8)))
+    told = Brightness().probabilities((pictures * 255).round() / 255).double()
+    parts = []
+    for start in range(0, 20, 2):  # ten splits of two
+        part = told[start : start + 2]
+        parts.append((part * (part / part.mean(0)).log()).sum(1).mean().exp().item())
+    assert figures["inception_score"] == pytest.approx(sum(parts) / 10, abs=1e-4)
 
 
 def test_two_runs_give_the_same_report(streams):

@@ -9,8 +9,8 @@ Sets are compared by features: their names stand in the figures' names, since fi
 networks have nothing to do with each other.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,7 +44,8 @@ CAPACITY = 10_000
 """Feature vectors kept of each set for KID and neighborhoods; moments see all of them."""
 DEBUG_BELOW = 10_000
 """With fewer pictures a Frechet distance is a smoke test, and says so in its name."""
-_BATCH = 16
+_BATCH = 16  # scenes at once
+_REAL_BATCH = 64
 _CONSISTENCY_DEG = 15.0
 _SIGNED = (0.0, *(sign * angle for angle in TURNS_DEG for sign in (-1.0, 1.0)))
 
@@ -60,16 +61,33 @@ class _Set:
             FeatureSample(CAPACITY, seed) if isinstance(features, Classifier) else None
         )
 
-    def add(self, images: Float[Tensor, "batch 3 side side"]) -> None:
-        """Pictures rounded to 8 bits, as files would be."""
-        if len(images) == 0:
-            return
-        images = (images.clamp(0, 1) * 255).round() / 255
-        vectors = self.network(images).cpu()
-        self.moments.add(vectors)
-        self.sample.add(vectors)
-        if self.probabilities is not None and isinstance(self.network, Classifier):
-            self.probabilities.add(self.network.probabilities(images).cpu())
+    def add(self, seen: "_Seen") -> None:
+        """What the network saw in some more pictures."""
+        self.moments.add(seen.vectors)
+        self.sample.add(seen.vectors)
+        if self.probabilities is not None and seen.probabilities is not None:
+            self.probabilities.add(seen.probabilities)
+
+
+class _Seen(NamedTuple):
+    """What a network sees in some pictures."""
+
+    vectors: Float[Tensor, "batch dim"]
+    probabilities: Float[Tensor, "batch classes"] | None
+
+    def every_second(self, first: int) -> "_Seen":
+        """The pictures number first, first + 2, ..."""
+        probabilities = None if self.probabilities is None else self.probabilities[first::2]
+        return _Seen(self.vectors[first::2], probabilities)
+
+
+def _see(features: Features, images: Float[Tensor, "batch 3 side side"]) -> _Seen:
+    """Pictures through the network, rounded to 8 bits first, as files would be."""
+    images = (images.clamp(0, 1) * 255).round() / 255
+    vectors = features(images)
+    if not isinstance(features, Classifier):
+        return _Seen(vectors.cpu(), None)
+    return _Seen(vectors.cpu(), features.probabilities_of(vectors).cpu())
 
 
 @torch.no_grad()
@@ -102,10 +120,11 @@ def evaluate_generation(
     total = len(real) + sum(counts) * len(_SIGNED)
     told = _Told(progress, total)
     whole, halves = _Set(features, seed), (_Set(features, seed), _Set(features, seed))
-    for images in real.batches(_BATCH):
-        whole.add(images)
+    for images in real.batches(_REAL_BATCH):
+        seen = _see(features, images)
+        whole.add(seen)
         for part, half in enumerate(halves):
-            half.add(images[part::2])
+            half.add(seen.every_second(part))
         told.add(len(images))
     found = {
         method.name: _measure(method, number, features, real.resolution, seed, told)
@@ -116,7 +135,7 @@ def evaluate_generation(
     first = found[generator.name]
     return Evaluation(
         task="generation",
-        tables=_tables(features.name),
+        tables=_tables(features.name, found),
         figures=figures,
         protocol=_protocol(features, real, methods, found, whole, halves, seed),
         items=first.items(whole),
@@ -149,7 +168,7 @@ class _Tally:
     """What one generator gave."""
 
     def __init__(self, generator: Generator, features: Features, seed: int) -> None:
-        self.generator = generator
+        self.generator, self.features = generator, features
         self.sets = {angle: _Set(features, seed) for angle in (0.0, *TURNS_DEG)}
         self.names: list[str] = []
         self.places: list[int] = []
@@ -160,7 +179,7 @@ class _Tally:
         if not views.names:
             return
         for number, angle in enumerate(_SIGNED):
-            self.sets[abs(angle)].add(views.images[:, number])
+            self.sets[abs(angle)].add(_see(self.features, views.images[:, number]))
         self.names += views.names
         self.places += views.numbers
         if views.inverse_depth is None or views.camera is None:
@@ -290,7 +309,7 @@ def _consistency(views: GeneratedViews) -> tuple[Tensor, Tensor]:
     return torch.stack(errors).nanmean(dim=0), torch.stack(shares).mean(dim=0)
 
 
-def _tables(label: str) -> tuple[Table, Table]:
+def _tables(label: str, found: Mapping[str, _Tally]) -> tuple[Table, Table]:
     angles = ("canonical", *(f"{angle:g}" for angle in TURNS_DEG))
     titles = ("canonical", *(f"±{angle:g} deg" for angle in TURNS_DEG))
     distances = [
@@ -304,6 +323,11 @@ def _tables(label: str) -> tuple[Table, Table]:
     rest = [
         Column(key=f"{name}-{label}", label=name, form="{:.3f}")
         for name in ("precision", "recall", "density", "coverage")
+    ]
+    moments = {frechet_name(label, len(tally.names)) for tally in found.values()}
+    rest += [
+        Column(key=f"{name}_canonical", label=name, form="{:.2f}", better="lower")
+        for name in sorted(moments)
     ]
     if label == "inception":
         rest.append(Column(key="inception_score", label="IS"))
@@ -359,10 +383,10 @@ def _protocol(
 
 def _warnings(features: Features, whole: _Set, found: dict[str, _Tally]) -> list[str]:
     sentences = []
-    if features.name == "unflat":
+    if features.name.startswith("unflat"):
         sentences.append(
-            "kid-unflat is measured with unflat's own small network: it orders methods on the same "
-            "pictures, and is not comparable with any KID or FID in a paper"
+            f"kid-{features.name} is measured with a small network of unflat's own: it orders methods "
+            "on the same pictures, and is not comparable with any KID or FID in a paper"
         )
     for name, made in {"real": whole, **{n: t.sets[0.0] for n, t in found.items()}}.items():
         if made.moments.warning is not None:

@@ -62,6 +62,12 @@ class Classifier(Features, Protocol):
         """Of each class, summing to 1."""
         ...
 
+    def probabilities_of(
+        self, features: Float[Tensor, "batch dim"]
+    ) -> Float[Tensor, "batch classes"]:
+        """`probabilities` from features that are there already; the network runs once for both."""
+        ...
+
 
 class InceptionFeatures:
     """Features of FID's Inception-v3."""
@@ -131,7 +137,9 @@ class OwnFeatures:
 
     def __init__(self, module: FeatureNet, *, name: str, sha256: str):
         """The network and the hash of the file it came from."""
-        self.module, self.name, self.sha256, self.dim = module.eval(), name, sha256, module.dim
+        # the order of memory in which convolutions are a fifth faster
+        self.module = module.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] torch's stub lacks it
+        self.name, self.sha256, self.dim = name, sha256, module.dim
 
     def describe(self) -> dict[str, str | int]:
         """Name, hash, and at what size pictures are seen."""
@@ -159,6 +167,7 @@ class OwnFeatures:
     def _seen(self, images: Tensor) -> Tensor:
         refuse_nan(images, f"the input of {self.name}")
         images = images.to(self.module.center).clamp(0, 1)
+        images = images.contiguous(memory_format=torch.channels_last)
         longest = max(images.shape[-2:])
         if longest <= MAX_SIDE:
             return images
