@@ -385,8 +385,8 @@ def _warnings(features: Features, whole: _Set, found: dict[str, _Tally]) -> list
     sentences = []
     if features.name.startswith("unflat"):
         sentences.append(
-            f"kid-{features.name} is measured with a small network of unflat's own: it orders methods "
-            "on the same pictures, and is not comparable with any KID or FID in a paper"
+            f"kid-{features.name} is measured with a small network of unflat's own: it orders "
+            "methods on the same pictures, and is not comparable with any KID or FID in a paper"
         )
     for name, made in {"real": whole, **{n: t.sets[0.0] for n, t in found.items()}}.items():
         if made.moments.warning is not None:
