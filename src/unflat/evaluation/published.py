@@ -38,7 +38,7 @@ VIEWS = (
         source=f"first row: {_ZERO123}; reruns of its weights by the author of ZeroNVS, "
         "cvlab-columbia/zero123 issue 57",
         columns=(
-            Column(key="psnr", label="PSNR dB"),
+            Column(key="psnr", label="PSNR dB", form="{:.3f}"),
             Column(key="ssim", label="SSIM", form="{:.3f}"),
             Column(key="lpips", label="LPIPS", form="{:.3f}", better="lower"),
         ),

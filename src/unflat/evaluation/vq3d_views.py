@@ -9,6 +9,7 @@ horizon. Behind that is white.
 
 import math
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,18 +19,21 @@ from unflat.evaluation.reconstructor import Mode
 from unflat.evaluation.relief import HALF_BOX, SOLID, Placement, origin_depth, place
 from unflat.evaluation.view_maker import as_batch
 from unflat.evaluation.vq3d import Vq3dReconstructor
-from unflat.fields.detail import DetailField
-from unflat.fields.field import FieldOutput
+from unflat.fields.field import Field, FieldOutput, Warped
 from unflat.geometry.camera import Camera
 from unflat.geometry.frames import to_scene_world
 from unflat.rendering.render import RenderOptions, render
-from unflat.systems.vq3d.autoencoder import SceneField
 
 _BALL = HALF_BOX * math.sqrt(3.0)  # holds every box whose longest side is 1
 _THICK = 0.2 * HALF_BOX  # world units behind the visible surface
 _LEAST_NEAR = 0.05  # world units
 _LEAST_INVERSE = 1e-3  # 1 / world units: what lies farther than any object
 _CPU_CHUNK, _GPU_CHUNK = 512, 65536
+
+
+@runtime_checkable
+class WarpedField(Field, Warped, Protocol):
+    """A field whose lengths are measured in another space."""
 
 
 class CutField(nn.Module):
@@ -45,7 +49,7 @@ class CutField(nn.Module):
 
     def __init__(
         self,
-        base: SceneField | DetailField,
+        base: WarpedField,
         mask: Float[Tensor, "height width"],
         surface: Float[Tensor, "height width"],
         intrinsics: Float[Tensor, "4"],
