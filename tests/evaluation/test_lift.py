@@ -6,6 +6,7 @@ import pytest
 import torch
 from made_objects import FACES, box, cameras_around, views_of, write_objects
 
+from unflat.cli.main import main
 from unflat.errors import UserError
 from unflat.evaluation.lift import TRUTH, evaluate_lift
 from unflat.evaluation.lift_baselines import carve, relief_surface
@@ -199,3 +200,17 @@ def test_a_relief_is_closed_and_as_thick_as_it_says():
     assert np.ptp(made.vertices[:, 2]) == pytest.approx(0.4, abs=1e-5)
     with pytest.raises(UserError, match="mask is empty"):
         relief_surface(torch.zeros(40, 40), front, front, camera)
+
+
+def test_the_verb_takes_files_of_another_program(objects, meshes, tmp_path, capsys):
+    report, page = tmp_path / "f.json", tmp_path / "f.html"
+    words = ["evaluate", "lift", "--data", str(objects), "--meshes", str(meshes), "--limit", "1"]
+    written = ["--report", str(report), "--html", str(page)]
+    assert main([*words, "--model", str(meshes), *written]) == 0
+    found = json.loads(report.read_text())
+    assert found["figures"]["objects-meshes"]["iou"] == 1
+    assert found["protocol"]["methods"]["objects-meshes"]["count"] == 2
+    assert page.read_text().count("<img") >= 1
+    assert "visual-hull-8-masks" in capsys.readouterr().out
+    assert main([*words, "--model", "cone"]) == 2
+    assert "cone: there is no such model" in capsys.readouterr().err

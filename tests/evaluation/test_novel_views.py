@@ -5,6 +5,7 @@ import pytest
 import torch
 from made_objects import FACES, box, cameras_around, views_of, write_objects
 
+from unflat.cli.main import main
 from unflat.data import PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.novel_views import evaluate_views
@@ -237,3 +238,21 @@ def test_bad_input_is_told(objects, tmp_path):
 
     with pytest.raises(ValueError, match=r"made \(1, 3, 48, 48\), expected \(4, 3, 48, 48\)"):
         evaluate_views(Wrong(), objects)
+
+
+def test_the_verb_writes_report_and_page(objects, tmp_path, capsys):
+    words = ["evaluate", "views", "--data", str(objects), "--model", "depth-warp", "--limit", "1"]
+    files = []
+    for name in ("a", "b"):
+        files += [tmp_path / f"{name}.json", tmp_path / f"{name}.html"]
+        assert main([*words, "--report", str(files[-2]), "--html", str(files[-1])]) == 0
+    assert files[0].read_bytes() == files[2].read_bytes()
+    figures = json.loads(files[0].read_text())["figures"]
+    assert next(iter(figures)) == "depth-warp"
+    assert "perceptual-unflat_masked" in figures["copy"]
+    assert files[1].read_text().count("<img") >= 1
+    shown = capsys.readouterr().out
+    assert "outline IoU" in shown
+    assert "not comparable" in shown
+    assert main([*words, "--protocol", "gso"]) == 2
+    assert "needs 16; choose another --protocol" in capsys.readouterr().err
