@@ -25,10 +25,10 @@ RUNS = {
     "reconstruction-64": "reconstruction --model vq3d-small --data scenes-val.tar "
     "--photos photos-val.tar",
     "reconstruction-128": "reconstruction --model vq3d-small --data scenes-val.tar "
-    "--resolution 128 --limit 24",
+    "--resolution 128 --limit 16",
     "depth-64": "depth --model vq3d-small --data scenes-val.tar",
     "generation-photos": "generation --model vq3d-small --data photos-val.tar --count 200",
-    "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 100",
+    "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
     "inversion-cars": "inversion --model retrieval --data cars-srn.tar",
     "inversion-planes": "inversion --model retrieval --data planes-srn.tar",
     "views-objects": "views --model vq3d-small --data objects-zero123.tar",
