@@ -17,7 +17,7 @@ from unflat.metrics import Triangles, chamfer, sample_surface, volumetric_iou, w
 
 @pytest.fixture(scope="module")
 def objects(tmp_path_factory):
-    return write_objects(tmp_path_factory.mktemp("lift") / "objects", train=0, views=11, side=40)
+    return write_objects(tmp_path_factory.mktemp("lift") / "objects", train=0, views=10, side=32)
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +83,7 @@ def test_who_knows_the_truth_is_perfect(objects, meshes):
 
 def test_turned_moved_and_scaled_surfaces_pay(objects, meshes):
     for wrong in (Oracle(turn=40.0), Oracle(scale=1.4)):
-        figures = figures_of(wrong, objects, meshes, resolution=32, limit=1)
+        figures = figures_of(wrong, objects, meshes, resolution=16, limit=1)
         assert figures["chamfer"] > 0.05
         assert figures["iou"] < 0.75
         assert figures["outline_iou"] < 0.85
@@ -91,7 +91,7 @@ def test_turned_moved_and_scaled_surfaces_pay(objects, meshes):
 
 
 def test_a_shift_has_its_own_length(objects, meshes):
-    figures = figures_of(Oracle(shift=2.0), objects, meshes, resolution=32, limit=1)
+    figures = figures_of(Oracle(shift=2.0), objects, meshes, resolution=16, limit=1)
     # points of two congruent boxes 2 apart: at least the gap of 1, at most the shift
     assert 1 < figures["accuracy"] < 2
     assert figures["iou"] == 0
@@ -100,7 +100,7 @@ def test_a_shift_has_its_own_length(objects, meshes):
 def test_alignment_forgives_what_it_is_named_after(objects, meshes):
     wrong = Oracle(turn=12.0, scale=0.8, shift=0.3)
     found = evaluate_lift(
-        wrong, objects, meshes, resolution=32, limit=1, alignment="similarity-icp"
+        wrong, objects, meshes, resolution=16, limit=1, alignment="similarity-icp"
     )
     figures = found.figures["oracle"]
     assert figures["chamfer"] < 0.026
@@ -117,11 +117,11 @@ def test_files_of_another_program_are_a_method(objects, meshes, tmp_path):
     for name in ("v0", "v1"):
         mesh = trimesh.load(meshes / f"{name}.ply")
         mesh.export(other / f"{name}.{'obj' if name == 'v0' else 'glb'}")
-    found = evaluate_lift(MeshFiles(other), objects, meshes, resolution=32)
+    found = evaluate_lift(MeshFiles(other), objects, meshes, resolution=16)
     assert next(iter(found.figures)) == "mine"
     assert found.figures["mine"]["iou"] == 1
     (other / "v1.glb").unlink()
-    found = evaluate_lift(MeshFiles(other), objects, meshes, resolution=32)
+    found = evaluate_lift(MeshFiles(other), objects, meshes, resolution=16)
     assert found.protocol["objects"] == 1
     assert "has no mesh of v1; add v1.glb" in found.rejected[0].reason
 
@@ -137,9 +137,9 @@ def test_equal_seeds_give_equal_reports(objects, meshes):
 
 def test_sheets_show_truth_over_what_was_made(objects, meshes):
     sheet = evaluate_lift(Oracle(), objects, meshes, resolution=16, limit=1).sheet(0)
-    assert sheet.shape == (3, 120, 160)
-    torch.testing.assert_close(sheet[:, :40, 40:], sheet[:, 40:80, 40:], rtol=0, atol=0.02)
-    assert (sheet[:, :40, 40:] < 0.9).any()
+    assert sheet.shape == (3, 96, 128)
+    torch.testing.assert_close(sheet[:, :32, 32:], sheet[:, 32:64, 32:], rtol=0, atol=0.02)
+    assert (sheet[:, :32, 32:] < 0.9).any()
 
 
 def test_bad_input_is_told(objects, meshes, tmp_path):

@@ -9,7 +9,7 @@ from unflat.cli.main import main
 from unflat.data import PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.novel_views import evaluate_views
-from unflat.evaluation.view_baselines import Copy, warp_object
+from unflat.evaluation.view_baselines import Copy, MeanColor, warp_object
 from unflat.evaluation.view_maker import turned_deg
 from unflat.evaluation.view_protocols import PROTOCOLS
 from unflat.geometry import Camera, rigid, rotation_about
@@ -90,7 +90,7 @@ def test_who_knows_the_truth_is_perfect(objects):
 
 def test_turned_cameras_cost(objects):
     values = [
-        evaluate_views(Oracle(turn), objects).figures["oracle"]["psnr_masked"]
+        evaluate_views(Oracle(turn), objects, limit=1).figures["oracle"]["psnr_masked"]
         for turn in (2.0, 20.0)
     ]
     assert 40 > values[0] > values[1] + 5
@@ -160,16 +160,12 @@ def test_the_input_warped_by_its_true_depth_is_near():
 
 
 def test_mean_color_takes_the_white_out(objects):
-    found = evaluate_views("mean-color", objects)
     item = PosedObjects(objects, "val")[0]
-    from unflat.evaluation.view_baselines import MeanColor
-
     made = MeanColor().make(item.images[0], item.masks[0], item.camera[0], item.camera[1:], 0)
     inside = item.masks[0] > 0.99
     expected = item.images[0][:, inside].mean(dim=1)
     torch.testing.assert_close(made[0][:, inside].mean(dim=1), expected, rtol=0.05, atol=0.02)
     assert (made[0][:, item.masks[0] == 0] == 1).all()
-    assert found.figures["mean-color"]["outline_iou"] < 0.9
 
 
 def test_retrieval_finds_an_object_that_is_there(tmp_path):
@@ -182,11 +178,11 @@ def test_retrieval_finds_an_object_that_is_there(tmp_path):
 
 def test_equal_seeds_give_equal_reports(objects):
     one, two = (
-        json.dumps(evaluate_views(Oracle(noise=0.1), objects, seed=1).json(per_item=True))
+        json.dumps(evaluate_views(Oracle(noise=0.1), objects, seed=1, limit=1).json(True))
         for _ in range(2)
     )
     assert one == two
-    other = evaluate_views(Oracle(noise=0.1), objects, seed=2).json(per_item=True)
+    other = evaluate_views(Oracle(noise=0.1), objects, seed=2, limit=1).json(True)
     assert json.dumps(other["figures"]) != json.dumps(json.loads(one)["figures"])
 
 
