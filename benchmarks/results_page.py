@@ -31,8 +31,8 @@ RUNS = {
     "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
     "inversion-cars": "inversion --model retrieval --data cars-srn.tar",
     "inversion-planes": "inversion --model retrieval --data planes-srn.tar",
-    "views-objects": "views --model vq3d-small --data objects-zero123.tar",
-    "views-turntable": "views --model vq3d-small --data turntable.tar --split all",
+    "views-objects": "views --model vq3d-small --data objects-zero123.tar --resolution 64",
+    "views-turntable": "views --model vq3d-small --data turntable.tar --split all --resolution 64",
     "lift-objects": "lift --model vq3d-small --data objects-zero123.tar "
     "--meshes objects-val-meshes.tar",
 }

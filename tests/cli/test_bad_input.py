@@ -51,22 +51,56 @@ def said(
         (["export", "empty", "--format", "stl"], "--format stl: is not known; choose from mp4"),
         (["view", "lost"], "lost: there is no such file; give a result folder."),
         (["view", "empty"], "empty: has no viewer.html; make one with unflat export"),
-        (["train", "--out", "empty", "--resume"], "empty: holds no run; drop --resume, or give"),
-        (["train", "--out", "runs/a"], "--data: names no data set; give a folder of pictures"),
+        (["train", "--out", "empty"], "train: say what; one of vq3d-autoencoder, features."),
         (
-            ["train", "--out", "runs/a", "--data", "empty", "--config", "notes.txt"],
+            ["train", "vq3d-autoencoder", "--out", "empty", "--resume"],
+            "empty: holds no run; drop --resume, or give",
+        ),
+        (
+            ["train", "vq3d-autoencoder", "--out", "runs/a"],
+            "--data: names no data set; give a folder of pictures",
+        ),
+        (
+            [
+                "train",
+                "vq3d-autoencoder",
+                "--out",
+                "runs/a",
+                "--data",
+                "empty",
+                "--config",
+                "notes.txt",
+            ],
             '--config notes.txt: is not JSON with "config", "loss" or "train"; give a run',
         ),
         (
-            ["train", "--out", "runs/a", "--data", "empty", "--config", "lost.json"],
+            [
+                "train",
+                "vq3d-autoencoder",
+                "--out",
+                "runs/a",
+                "--data",
+                "empty",
+                "--config",
+                "lost.json",
+            ],
             "--config lost.json: there is no such file.",
         ),
         (
-            ["train", "--out", "runs/a", "--data", "empty", "--max-time", "soon"],
+            [
+                "train",
+                "vq3d-autoencoder",
+                "--out",
+                "runs/a",
+                "--data",
+                "empty",
+                "--max-time",
+                "soon",
+            ],
             "--max-time soon: is no duration; write it as 90s",
         ),
         (
-            ["train", "--out", "runs/a", "--data", "empty", "--steps", "0"],
+            ["train", "vq3d-autoencoder", "--out", "runs/a", "--data", "empty", "--steps", "0"],
             "training: steps must be at least 1, not 0",
         ),
         (["data", "procedural", "--out", "x", "--count", "0"], "--count 0: must be at least 1."),
@@ -83,5 +117,7 @@ def test_a_mistake_gets_one_sentence(said: Said, arguments: list[str], sentence:
 
 def test_a_wrong_key_in_a_config_is_named(said: Said, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text('{"loss": {"depht": 1}}')
-    sentence = said("train", "--out", "a", "--data", "empty", "--config", "c.json")
+    sentence = said(
+        "train", "vq3d-autoencoder", "--out", "a", "--data", "empty", "--config", "c.json"
+    )
     assert sentence.startswith('"loss": there is no depht; choose from depth')

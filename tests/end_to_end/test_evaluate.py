@@ -115,9 +115,24 @@ def test_a_baseline_is_a_method(unflat_here: Run, folder: Path) -> None:
         ),
         (
             ("generation", "--model", "flat", "--data", "pictures", "--limit", "3"),
-            "too few images for a kernel distance",
+            "too few pictures to compare: 2 real ones and 1 scenes",
         ),
-        (("depth", "--data", "made/val.tar", "--limit", "0"), "--limit 0: must be from 1 to"),
+        (
+            ("inversion", "--data", "made/val.tar", "--model", "vq3d-small"),
+            "--model vq3d-small: does no inversion; choose from copy, mean-color, mean-pose",
+        ),
+        (
+            ("depth", "--data", "made/val.tar", "--model", "copi", "--dry-run"),
+            "copi: there is no such model; see unflat models list (or floor).",
+        ),
+        (
+            ("generation", "--model", "flat", "--data", "pictures", "--mode", "tokens"),
+            "--mode tokens: is for models that have several; flat has none.",
+        ),
+        (
+            ("depth", "--data", "made/val.tar", "--limit", "0"),
+            "--limit 0: must be at least 1 scenes.",
+        ),
     ],
 )
 def test_a_mistake_gets_one_sentence(unflat_here: Run, words: tuple, sentence: str) -> None:
@@ -126,6 +141,36 @@ def test_a_mistake_gets_one_sentence(unflat_here: Run, words: tuple, sentence: s
     said = [line for line in done.stderr.splitlines() if not line.startswith("  ")]
     assert len(said) == 1, done.stderr
     assert said[0].startswith(sentence), done.stderr
+
+
+def test_a_tar_that_was_cut_is_said_to_be(unflat_here: Run, folder: Path) -> None:
+    whole = (folder / "made" / "val.tar").read_bytes()
+    (folder / "cut.tar").write_bytes(whole[: len(whole) * 2 // 3])
+    done = unflat_here(
+        *("evaluate", "depth", "--model", "floor", "--data", "cut.tar", "--resolution", "32"),
+        *("--report", "cut.json"),
+    )
+    assert done.returncode == 3, done.stderr
+    rejected = json.loads((folder / "cut.json").read_text())["rejected"]
+    assert any("cut short" in reject["reason"] for reject in rejected)
+
+
+def test_disparities_that_are_no_numbers_are_refused(unflat_here: Run, folder: Path) -> None:
+    names = [f"{number:04d}" for number in range(20)]
+    for kind, shape in (("nan", (32, 32)), ("oblong", (10, 30))):
+        (folder / kind).mkdir()
+        values = np.linspace(0, 1, shape[0] * shape[1], dtype=np.float32).reshape(shape)
+        if kind == "nan":
+            values[3, 4] = np.nan
+        for name in names:
+            np.savez(folder / kind / f"{name}.npz", disparity=values)
+    same = ("evaluate", "depth", "--data", "made/val.tar", "--resolution", "32", "--model")
+    done = unflat_here(*same, "nan")
+    assert done.returncode == 2
+    assert "its disparity holds NaN or infinity; write 0 for the sky." in done.stderr
+    done = unflat_here(*same, "oblong")
+    assert done.returncode == 2
+    assert "is 30x10, but the pictures are square; give square maps." in done.stderr
 
 
 def test_the_network_is_trained_by_one_command(unflat_here: Run, folder: Path) -> None:

@@ -103,7 +103,8 @@ def test_a_killed_run_goes_on_to_the_same_losses(
 
 def test_ctrl_c_saves_and_is_130(unflat: Run, pictures: Path, tmp_path: Path) -> None:
     command = [
-        *(sys.executable, "-m", "unflat", "train", "--out", "run", "--data", "made/train.tar"),
+        *(sys.executable, "-m", "unflat", "train", "vq3d-autoencoder"),
+        *("--out", "run", "--data", "made/train.tar"),
         *(*TINY, "--steps", "100000", "--log-every", "1"),
     ]
     process = subprocess.Popen(

@@ -221,8 +221,9 @@ def test_too_few_pictures_are_a_persons_mistake(streams, folder):
     real, inputs = streams
     with pytest.raises(UserError, match="too few"):
         evaluate_generation(Noisy(inputs.part([0, 1]), 0.1), real, Means())
+    broken = FlatPictures(PictureStream([folder], SIDE, [40] * 5))
     with pytest.raises(UserError, match="made no picture; the first"):
-        evaluate_generation(FlatPictures(PictureStream([folder], SIDE, [40])), real, Means())
+        evaluate_generation(broken, real, Means())
 
 
 def test_one_camera_for_each_scene_and_view(streams):

@@ -45,5 +45,10 @@ def run(options: Options, terminal: Terminal) -> int:
             progress=progress,
         )
 
+    def check() -> None:
+        from unflat.evaluation.load import find_method
+
+        find_method(options.model, ("floor",), offline=options.offline)
+
     settings = {"model": options.model, "resolution": options.resolution}
-    return run_evaluation(options, terminal, "depth", "scenes", evaluate, settings)
+    return run_evaluation(options, terminal, "depth", "scenes", evaluate, settings, check)

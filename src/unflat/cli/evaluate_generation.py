@@ -65,5 +65,13 @@ def run(options: Options, terminal: Terminal) -> int:
             progress=progress,
         )
 
+    def check() -> None:
+        from unflat.evaluation import open_features
+        from unflat.evaluation.load import find_method
+
+        find_method(options.model, ("flat",), offline=options.offline)
+        if options.dry_run:
+            open_features(options.features, offline=options.offline)
+
     settings = {"model": options.model, "features": options.features, "count": options.count}
-    return run_evaluation(options, terminal, "generation", "pictures", evaluate, settings)
+    return run_evaluation(options, terminal, "generation", "pictures", evaluate, settings, check)

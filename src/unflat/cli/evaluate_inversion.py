@@ -58,6 +58,14 @@ def run(options: Options, terminal: Terminal) -> int:
             progress=progress,
         )
 
+    def check() -> None:
+        from unflat.evaluation.inversion_baselines import BASELINES
+
+        if options.model not in BASELINES:
+            raise UserError(
+                f"--model {options.model}: does no inversion; choose from {', '.join(BASELINES)}."
+            )
+
     settings = {
         "model": options.model,
         "split": options.split,
@@ -66,4 +74,4 @@ def run(options: Options, terminal: Terminal) -> int:
         "symmetry": options.symmetry,
         "resolution": options.resolution,
     }
-    return run_evaluation(options, terminal, "inversion", "objects", evaluate, settings)
+    return run_evaluation(options, terminal, "inversion", "objects", evaluate, settings, check)

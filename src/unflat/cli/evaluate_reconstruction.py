@@ -58,5 +58,10 @@ def run(options: Options, terminal: Terminal) -> int:
             progress=progress,
         )
 
+    def check() -> None:
+        from unflat.evaluation.load import find_method
+
+        find_method(options.model, offline=options.offline)
+
     settings = {"model": options.model, "resolution": options.resolution, "depth": options.depth}
-    return run_evaluation(options, terminal, "reconstruction", "items", evaluate, settings)
+    return run_evaluation(options, terminal, "reconstruction", "items", evaluate, settings, check)

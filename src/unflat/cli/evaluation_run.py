@@ -47,6 +47,7 @@ def run_evaluation(
     unit: str,
     evaluate: "Callable[[str, Progress], Evaluation]",
     settings: dict[str, Any],
+    check: Callable[[], object] | None = None,
 ) -> int:
     """Exit code of a task: measures, says the tables, writes what was asked for.
 
@@ -57,11 +58,12 @@ def run_evaluation(
         unit: what an item is, in the plural.
         evaluate: measures on a device, telling its progress.
         settings: what else was chosen, for the plan and the report.
+        check: refuses what is wrong at once, before anything is read.
 
     Raises:
         UserError: a file is there already, or whatever `evaluate` refuses.
     """
-    from unflat.cli.main import DONE, SOME_FAILED
+    from unflat.cli.main import DONE, SOME_FAILED, STOPPED
     from unflat.device import choose_device
 
     targets = [path for path in (options.report, options.html) if path is not None]
@@ -73,9 +75,16 @@ def run_evaluation(
             raise UserError(f"{path}: there is no such file or folder; check the spelling.")
     require_range(options.limit, 1, 10**9, "--limit", unit)
     require_range(options.seed, 0, 2**31 - 1, "--seed", "")
+    if check is not None:
+        check()
     if options.dry_run:
-        terminal.line(f"would evaluate {task} on {', '.join(map(str, options.data))}")
         plan = {name: str(value) for name, value in settings.items() if value is not None}
+        words = ", ".join(f"{name} {value}" for name, value in plan.items())
+        where = ", ".join(map(str, targets)) or "the terminal alone"
+        terminal.line(
+            f"would evaluate {task} on {', '.join(map(str, options.data))} ({words}), to {where}; "
+            f"the first {unit} tell how long it takes."
+        )
         terminal.object("plan", {"task": task, **plan, "writes": [str(path) for path in targets]})
         return DONE
     report = Report(
@@ -86,13 +95,17 @@ def run_evaluation(
         settings={**settings, "limit": options.limit},
         listener=terminal,
     )
-    with report.stage("evaluate", total=1, unit=unit) as stage:
+    try:
+        with report.stage("evaluate", total=1, unit=unit) as stage:
 
-        def told(done: int, total: int) -> None:
-            stage.total = total
-            stage.advance(done - stage.done)
+            def told(done: int, total: int) -> None:
+                stage.total = total
+                stage.advance(done - stage.done)
 
-        found = evaluate(report.device or "cpu", told)
+            found = evaluate(report.device or "cpu", told)
+    except KeyboardInterrupt:
+        terminal.error("stopped; nothing was written, and the same command begins anew.")
+        return STOPPED
     rate = (
         f"{stage.done} {unit} in {stage.seconds:.1f} s, {stage.done / stage.seconds:.2f} {unit}/s"
     )

@@ -5,13 +5,15 @@
 
 import difflib
 import importlib
+import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from unflat.cli.verbs import VERBS
+from unflat.cli.verbs import TRAINED_BY, VERBS
 from unflat.errors import UserError
 from unflat.report import versions
 from unflat.terminal import Terminal
@@ -99,10 +101,28 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
         if arguments[1].startswith("-") and len(group) == 1:
             return group[0], arguments[1:]
         name = f"{first} {arguments[1]}"
+        if arguments[1].startswith("-"):
+            resumed = _resumed(arguments[1:]) if first == "train" else None
+            if resumed is not None:
+                return resumed, arguments[1:]
+            kinds = ", ".join(verb.split()[1] for verb in group)
+            raise UserError(f"{first}: say what; one of {kinds}.")
         if name in VERBS:
             return name, arguments[2:]
         raise UserError(_unknown(name, group))
     raise UserError(_unknown(first, list(VERBS)))
+
+
+def _resumed(arguments: list[str]) -> str | None:
+    """The training verb of the run that is to go on: its folder knows."""
+    words = [part for word in arguments for part in word.split("=", 1)]
+    if "--resume" not in words or "--out" not in words[:-1]:
+        return None
+    try:
+        run = json.loads((Path(words[words.index("--out") + 1]) / "run.json").read_text())
+        return TRAINED_BY.get(run["recipe"]["system"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -14,6 +14,8 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
+_ENDLESS = 10**6  # an upper bound that nobody needs to be told
+
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -113,4 +115,8 @@ def require_range(
         UserError: it is below ``lowest`` or above ``highest``.
     """
     if value is not None and not lowest <= value <= highest:
+        if highest >= _ENDLESS:
+            raise UserError(
+                f"{option} {value:g}: must be at least {lowest:g} {unit}".rstrip() + "."
+            )
         raise UserError(f"{option} {value:g}: must be from {lowest:g} to {highest:g} {unit}.")

@@ -72,3 +72,6 @@ VERBS = {
     "demo": Verb(module="unflat.cli.demo", summary="reconstructs a bundled photo"),
 }
 """In the order in which a person meets them."""
+
+TRAINED_BY = {"vq3d": "train vq3d-autoencoder", "features": "train features"}
+"""Which verb goes on with a run of a system."""

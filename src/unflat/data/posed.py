@@ -93,7 +93,8 @@ class PosedScenes:
         self, path: str | Path, resolution: int | None = None, *, limit: int | None = None
     ) -> None:
         self.path, self.resolution = Path(path), resolution
-        self._files = _list_files(self.path)
+        self._broken: list[Reject] = []
+        self._files = _list_files(self.path, self._broken)
         metas = [name for name in self._files if name.endswith("/meta.json")]
         names = sorted(name.removesuffix("/meta.json") for name in metas)
         if not names:
@@ -101,7 +102,7 @@ class PosedScenes:
                 f"{path}: holds no posed scene; every scene needs a folder with a meta.json."
             )
         self.names = names[:limit]
-        self.rejects: list[Reject] = []
+        self.rejects: list[Reject] = list(self._broken)
 
     def __len__(self) -> int:
         """How many scenes were found."""
@@ -109,7 +110,7 @@ class PosedScenes:
 
     def __iter__(self) -> Iterator[PosedScene]:
         """All readable scenes in the order of their names."""
-        self.rejects = []
+        self.rejects = list(self._broken)
         for index, name in enumerate(self.names):
             try:
                 yield self[index]
@@ -193,10 +194,11 @@ def _camera(meta: dict, views: list[dict]) -> Camera:
     return Camera(camera_to_world=poses, intrinsics=intrinsics.expand(len(views), 4))
 
 
-def _list_files(path: Path) -> dict[str, Callable[[], bytes]]:
+def _list_files(path: Path, broken: list[Reject]) -> dict[str, Callable[[], bytes]]:
     if path.is_dir():
         return {file.relative_to(path).as_posix(): file.read_bytes for file in path.glob("*/*.*")}
     shard = Shard(path)
+    broken.extend(shard.rejects)
     return {
         f"{entry.key}.{ending}": partial(_member, shard, index, ending)
         for index, entry in enumerate(shard.entries)

@@ -145,6 +145,7 @@ def evaluate_depth(
     places = [(scenes, index) for scenes in sets for index in range(len(scenes))][:limit]
     methods = [*estimators, *([] if _has_floor(estimators) else [FloorDepth()])]
     tally = _Tally(methods, resolution, seed)
+    tally.rejects += [reject for scenes in sets for reject in scenes.rejects]
     for start in range(0, len(places), BATCH):
         tally.add(places[start : start + BATCH])
         if progress is not None:
@@ -171,7 +172,7 @@ def evaluate_depth(
             "least to its greatest value in the picture; rewards noise: read it with the rest",
             "cycle": f"picture warped {_CYCLE_DEG:g} degrees to the right about the point of "
             "median depth by the aligned disparity, and back; PSNR where seen both ways",
-            "mean_map": "mean true disparity of all other scenes",
+            "mean_map": "mean true disparity of all other scenes measured here",
             "seed": seed,
             "versions": versions(),
         },

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -69,10 +70,26 @@ class FolderDepth:
             file = self.folder / f"{stem}{ending}"
             if file.is_file():
                 values = torch.from_numpy(read_disparity(file.read_bytes(), str(file)))
+                _refuse(file, values)
                 return resize_maps(values.float()[None, None], side)[0, 0]
         raise UserError(
             f"{self.folder}: has no disparity for {name}; add {stem}.png or {stem}.npz."
         )
+
+
+def _refuse(file: Path, values: Float[Tensor, "height width"]) -> None:
+    """Maps that would be scored as something else than what their program meant."""
+    height, width = values.shape
+    if height != width:
+        raise UserError(
+            f"{file}: is {width}x{height}, but the pictures are square; give square maps."
+        )
+    if file.suffix != ".npz":
+        return
+    with np.load(file) as arrays:
+        for name in ("disparity", "inverse_depth"):
+            if name in arrays and not np.isfinite(arrays[name]).all():
+                raise UserError(f"{file}: its {name} holds NaN or infinity; write 0 for the sky.")
 
 
 class ModelDepth:

@@ -46,6 +46,8 @@ DEBUG_BELOW = 10_000
 """With fewer pictures a Frechet distance is a smoke test, and says so in its name."""
 _BATCH = 16  # scenes at once
 _REAL_BATCH = 64
+_LEAST_REAL, _LEAST_FAKE = 6, 4  # what the neighborhoods of density and precision need
+_FEW = 100  # scenes below which shares and KID are rough
 _CONSISTENCY_DEG = 15.0
 _SIGNED = (0.0, *(sign * angle for angle in TURNS_DEG for sign in (-1.0, 1.0)))
 
@@ -117,6 +119,11 @@ def evaluate_generation(
     """
     methods = [generator, *references]
     counts = [_count(method, count) for method in methods]
+    if len(real) < _LEAST_REAL or min(counts) < _LEAST_FAKE:
+        raise UserError(
+            f"too few pictures to compare: {len(real)} real ones and {min(counts)} scenes; give at "
+            f"least {_LEAST_REAL} and {_LEAST_FAKE}."
+        )
     total = len(real) + sum(counts) * len(_SIGNED)
     told = _Told(progress, total)
     whole, halves = _Set(features, seed), (_Set(features, seed), _Set(features, seed))
@@ -387,6 +394,12 @@ def _warnings(features: Features, whole: _Set, found: dict[str, _Tally]) -> list
         sentences.append(
             f"kid-{features.name} is measured with a small network of unflat's own: it orders "
             "methods on the same pictures, and is not comparable with any KID or FID in a paper"
+        )
+    few = min(len(tally.names) for tally in found.values())
+    if few < _FEW:
+        sentences.append(
+            f"only {few} scenes: precision, recall, density and coverage are rough, and so is KID, "
+            "as its standard error tells"
         )
     for name, made in {"real": whole, **{n: t.sets[0.0] for n, t in found.items()}}.items():
         if made.moments.warning is not None:

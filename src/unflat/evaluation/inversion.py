@@ -168,6 +168,7 @@ def evaluate_inversion(
         "data": fingerprint(objects.path),
         "layout": objects.layout,
         "split": split,
+        "limit": limit,
         "objects": len({index for index, _, _ in places}),
         "inputs": len(items),
         "inputs_per_object": f"at most {views_per_object}, drawn by seed",

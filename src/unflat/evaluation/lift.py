@@ -124,6 +124,7 @@ def evaluate_lift(
             "data": fingerprint(objects.path),
             "meshes": fingerprint(meshes),
             "split": split,
+            "limit": limit,
             "objects": len(items),
             "input": "view 0 of each object with its true mask and camera",
             "unit": "the true object's longest side",

@@ -109,7 +109,12 @@ def find_method(
     """
     from unflat.hub.registry import find
 
-    return name if name in known or Path(name).is_dir() else find(name, offline=offline)
+    if name in known or Path(name).is_dir():
+        return name
+    try:
+        return find(name, offline=offline)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')} (or {', '.join(known)}).") from error
 
 
 def load_generators(
@@ -132,6 +137,8 @@ def load_generators(
         UserError: there is no such model, or it has no such mode.
     """
     flat = FlatPictures(inputs)
+    if model == flat.name and mode is not None:
+        raise UserError(f"--mode {mode}: is for models that have several; flat has none.")
     if model == flat.name:
         return [flat]
     from unflat.evaluation.vq3d import Vq3dReconstructions, Vq3dReconstructor

@@ -114,6 +114,7 @@ def evaluate_views(
             "not_reproduced": rules.unlike or "nothing: it is our own",
             "data": fingerprint(objects.path),
             "split": split,
+            "limit": limit,
             "objects": len(items),
             "targets": sum(item.facts["targets"] for item in items),
             "targets_by_angle": _count_angles(items),

@@ -34,7 +34,7 @@ class PictureStream:
             raise UserError("--data: names no pictures; give a folder of pictures or a .tar.")
         self.resolution, self.paths = resolution, [Path(path) for path in paths]
         self.sources = [open_source(path) for path in paths]
-        self.rejects: list[Reject] = []
+        self.rejects = [reject for source in self.sources for reject in source.rejects]
         self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
         self._chosen = range(int(self._starts[-1])) if chosen is None else chosen
 

@@ -50,11 +50,11 @@ _VIEWS = Table(
     title="Novel views: within 20 degrees, and at 30 degrees (far)",
     columns=(
         Column(key="canonical_psnr", label="canonical PSNR dB"),
-        Column(key="canonical_ssim", label="SSIM", form="{:.3f}"),
+        Column(key="canonical_ssim", label="canonical SSIM", form="{:.3f}"),
         _NOVEL,
-        Column(key="novel_ssim", label="SSIM", form="{:.3f}"),
+        Column(key="novel_ssim", label="novel SSIM", form="{:.3f}"),
         Column(key="far_psnr", label="far PSNR dB"),
-        Column(key="far_ssim", label="SSIM", form="{:.3f}"),
+        Column(key="far_ssim", label="far SSIM", form="{:.3f}"),
     ),
 )
 _CODES = Table(
@@ -120,6 +120,22 @@ def evaluate_reconstruction(
     )
 
 
+def tables(distances: Sequence[str]) -> tuple[Table, Table, Table]:
+    """Views, disparity, and the rest.
+
+    Args:
+        distances: names of further distances of two pictures.
+    """
+    further = [
+        Column(key=f"{which}_{name}", label=f"{which} {name}", form="{:.3f}", better="lower")
+        for name in distances
+        for which in ("novel", "far")
+    ]
+    views = Table(title=_VIEWS.title, columns=[*_VIEWS.columns, *further])
+    disparity = Table(title="Disparity of the canonical view", columns=DEPTH_COLUMNS)
+    return views, disparity, _CODES
+
+
 @torch.no_grad()
 def evaluate_reconstructor(
     reconstructor: Reconstructor,
@@ -142,6 +158,7 @@ def evaluate_reconstructor(
     number = 0 if pictures is None else min(len(pictures), limit or len(pictures))
     total = len(places) + number
     tally = _Tally(reconstructor, side, seed, distances or {})
+    tally.rejects += [reject for scenes in sets for reject in scenes.rejects]
     for start in range(0, len(places), BATCH):
         tally.add_scenes(places[start : start + BATCH])
         if progress is not None:
@@ -153,12 +170,9 @@ def evaluate_reconstructor(
         tally.add_photos(pictures, range(start, min(start + BATCH, number)))
         if progress is not None:
             progress(len(places) + min(start + BATCH, number), total)
-    shown = [Column(key=f"novel_{n}", label=n, form="{:.4f}", better="lower") for n in tally.names]
-    views = Table(title=_VIEWS.title, columns=[*_VIEWS.columns, *shown])
-    disparity = Table(title="Disparity of the canonical view", columns=DEPTH_COLUMNS)
     return Evaluation(
         task="reconstruction",
-        tables=(views, disparity, _CODES),
+        tables=tables(tally.names),
         figures=tally.figures(),
         protocol=_protocol(data, photos, limit, tally),
         items=tally.items,
