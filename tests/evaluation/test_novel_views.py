@@ -159,6 +159,14 @@ def test_the_input_warped_by_its_true_depth_is_near():
     assert psnr(back, over[0][None]).item() > 25
 
 
+def test_a_picture_without_a_mask_stays_whole():
+    cameras = cameras_around(1, 5)
+    picture = torch.rand(3, 24, 24, generator=torch.Generator().manual_seed(0)) * 0.5
+    mask = torch.ones(24, 24)
+    made = warp_object(picture, mask, torch.full((24, 24), 1.8), cameras[0], turned(cameras, 25.0))
+    assert (made < 0.6).all()  # no white anywhere
+
+
 def test_mean_color_takes_the_white_out(objects):
     item = PosedObjects(objects, "val")[0]
     made = MeanColor().make(item.images[0], item.masks[0], item.camera[0], item.camera[1:], 0)

@@ -31,8 +31,15 @@ def test_the_outline_of_a_disc_becomes_half_a_sphere_about_the_origin():
 
 def test_an_object_at_the_border_ends_there():
     mask = torch.ones(32, 32)
+    mask[:, :4] = 0
     depth = outline_depth(mask, camera())
-    assert depth[0, 0] > depth[16, 16]
+    # the frame's border counts as an outline: as shallow there as beside the masked columns
+    assert depth[0, 18] == depth[16, 4] == depth[16, 31]
+    assert depth[16, 18] < depth[16, 31] - 0.2
+
+
+def test_a_mask_of_the_whole_frame_is_a_plane():
+    assert (outline_depth(torch.ones(32, 32), camera()) == 2).all()
 
 
 def test_a_relative_disparity_gets_the_depths_of_a_sphere_of_its_area():

@@ -84,6 +84,16 @@ def test_the_picture_s_own_camera_sees_the_object_on_white(views, seen):
     assert "cut" in views.describe()
 
 
+def test_a_picture_without_a_mask_stays_whole(views):
+    generator = torch.Generator().manual_seed(2)
+    coarse = torch.rand(1, 3, 5, 5, generator=generator)
+    picture = torch.nn.functional.interpolate(coarse, SIDE, mode="bilinear")[0] * 0.6
+    cameras = cameras_around(1, 4)
+    made = views.make(picture, torch.ones(SIDE, SIDE), cameras[0], cameras, 0)
+    assert psnr(made, picture[None]).item() > 20
+    assert (made.amin(dim=1) < 0.9).all()
+
+
 def test_a_model_s_relief_is_a_lifter(views, seen):
     image, mask, cameras = seen
     lifter = Relief(ModelDepth(views.reconstructor), name="untrained")

@@ -119,7 +119,9 @@ def evaluate_views(
             "targets": sum(item.facts["targets"] for item in items),
             "targets_by_angle": _count_angles(items),
             "resolution": side or "as stored",
-            "background": "white, in inputs, targets and what methods make",
+            "background": "as photographed"
+            if objects.layout == "turntable"
+            else "white, in inputs, targets and what methods make",
             "masked": "psnr: error weighted by the true matte; similarity and distances: both "
             "pictures white outside the true mask, cropped to its box made square, at least "
             f"{LEAST_CROP} px",
@@ -321,7 +323,9 @@ def _departures(
             f"protocol {rules.name} takes {rules.objects} objects; here are {len(objects)}"
         )
     if objects.layout == "turntable":
-        found.append("photographs have no masks: the whole frame counts as the object")
+        found.append(
+            "photographs have no masks: the whole frame counts as the object, to methods too"
+        )
     return found
 
 

@@ -88,7 +88,8 @@ def outline_depth(
 
     With e the distance to the outline, R its largest value and D the depth of the origin, all in
     world units at depth D: depth = D - sqrt(e (2 R - e)). A disc becomes the half of a sphere
-    about the origin that is turned to the camera.
+    about the origin that is turned to the camera. A mask of the whole frame has no outline: it
+    becomes a plane at depth D.
 
     Args:
         mask: matte of the object; outside of it the depth is D.
@@ -97,6 +98,8 @@ def outline_depth(
     from scipy.ndimage import distance_transform_edt
 
     distance = origin_depth(camera)
+    if is_whole(mask):
+        return torch.full_like(mask, distance)
     inside = np.pad(solid(mask).numpy(), 1)  # the frame's border is an outline
     pixels = torch.from_numpy(np.asarray(distance_transform_edt(inside))[1:-1, 1:-1]).to(mask)
     pixels = (pixels - 0.5).clamp_min(0)  # the outline runs between two pixels
@@ -108,3 +111,8 @@ def outline_depth(
 def solid(mask: Float[Tensor, "height width"]) -> Bool[Tensor, "height width"]:
     """Pixels of the object."""
     return mask >= SOLID
+
+
+def is_whole(mask: Float[Tensor, "height width"]) -> bool:
+    """Whether the mask covers the whole frame, as where a set has no masks."""
+    return bool(solid(mask).all())

@@ -8,7 +8,7 @@ from torch.nn import functional
 from unflat.data.posed_objects import PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.estimators import DepthEstimator
-from unflat.evaluation.relief import outline_depth, placed_depth, solid
+from unflat.evaluation.relief import is_whole, outline_depth, placed_depth, solid
 from unflat.evaluation.view_maker import as_batch, turned_deg
 from unflat.geometry.camera import Camera
 from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
@@ -82,7 +82,7 @@ class DepthWarp:
         if self.depth is None:
             return {
                 "depth": "sphere: distance to the origin minus sqrt(e (2 R - e)), e the distance "
-                "to the outline and R its largest"
+                "to the outline and R its largest; a plane where there is no mask"
             }
         return {
             "depth": {"name": self.depth.name, **self.depth.describe()},
@@ -115,6 +115,8 @@ def warp_object(
 ) -> Float[Tensor, "views 3 height width"]:
     """What the mask covers, moved to other cameras; narrow cracks filled, the rest white.
 
+    Of a picture without a mask (one of the whole frame) every hole is filled.
+
     Args:
         image: object on white.
         mask: matte; half covered pixels are taken whole.
@@ -136,7 +138,7 @@ def warp_object(
     )
     seen = warped.visible & (warped.inverse_depth > 0)
     filled = fill_holes(Warped(warped.image, warped.inverse_depth * seen, seen)).image
-    return torch.where(_closed(seen)[:, None], filled, 1.0)
+    return filled if is_whole(mask) else torch.where(_closed(seen)[:, None], filled, 1.0)
 
 
 class Retrieval:

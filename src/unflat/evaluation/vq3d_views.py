@@ -4,7 +4,7 @@ The system lifts whole pictures and knows no object, no mask and no scale. Its s
 (object on white) is placed by `unflat.evaluation.relief.place`; of its matter is kept what the
 mask covers in the picture and what lies within the ball about the unit box, down to a tenth of the
 box behind the visible surface: the system's scenes have no back, their matter goes on to the
-horizon. Behind that is white.
+horizon. Behind that is white. A picture without a mask (one of the whole frame) stays whole.
 """
 
 import math
@@ -16,19 +16,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from unflat.evaluation.reconstructor import Mode
-from unflat.evaluation.relief import HALF_BOX, SOLID, Placement, origin_depth, place
+from unflat.evaluation.relief import HALF_BOX, SOLID, is_whole, origin_depth, place
 from unflat.evaluation.view_maker import as_batch
-from unflat.evaluation.vq3d import Vq3dReconstructor
+from unflat.evaluation.vq3d import Vq3dReconstructor, options_for
 from unflat.fields.field import Field, FieldOutput, Warped
 from unflat.geometry.camera import Camera
 from unflat.geometry.frames import to_scene_world
-from unflat.rendering.render import RenderOptions, render
+from unflat.geometry.projective import Frame
+from unflat.rendering.render import render
 
 _BALL = HALF_BOX * math.sqrt(3.0)  # holds every box whose longest side is 1
 _THICK = 0.2 * HALF_BOX  # world units behind the visible surface
 _LEAST_NEAR = 0.05  # world units
 _LEAST_INVERSE = 1e-3  # 1 / world units: what lies farther than any object
-_CPU_CHUNK, _GPU_CHUNK = 512, 65536
 
 
 @runtime_checkable
@@ -108,7 +108,8 @@ class Vq3dViews:
             "placed": "median and 5th to 95th percentile of the mask's disparity as those of a "
             "sphere about the origin whose outline has the mask's area",
             "cut": "matter outside the mask, outside the ball about the unit box, or more than "
-            f"{_THICK:g} of a unit behind the visible surface is left out",
+            f"{_THICK:g} of a unit behind the visible surface is left out; nothing where there "
+            "is no mask",
             "lens": "true focal length, principal point in the middle",
         }
 
@@ -117,25 +118,27 @@ class Vq3dViews:
         image: Float[Tensor, "3 height width"],
         mask: Float[Tensor, "height width"],
         reference: Camera,
-    ) -> CutField:
-        """The object in the scene world of the picture's camera."""
+    ) -> tuple[WarpedField, Frame]:
+        """The object, or the whole scene, in the scene world of the picture's camera."""
         side = self.reconstructor.resolution
         small = nn.functional.interpolate(image[None], size=(side, side), mode="area")
         made = self.reconstructor.reconstruct(small, image[None], self.mode)
         assert made.disparity is not None
         disparity = made.disparity[0].cpu()
-        found: Placement = place(disparity, mask, reference)
-        surface = 1 / ((disparity - found.shift) / found.scale).clamp_min(_LEAST_INVERSE)
+        found = place(disparity, mask, reference)
         frame = replace(
             made.frame,
             focal_true=2 * float(reference.intrinsics[0]),
             a=found.scale,
             b=found.shift,
         )
+        base = made.fields[0].with_frame(frame)
+        if is_whole(mask):
+            return base, frame
+        surface = 1 / ((disparity - found.shift) / found.scale).clamp_min(_LEAST_INVERSE)
         lens = reference.intrinsics.clone()
         lens[2:] = 0.5
-        base = made.fields[0].with_frame(frame)
-        return CutField(base, mask, surface, lens, origin_depth(reference))
+        return CutField(base, mask, surface, lens, origin_depth(reference)), frame
 
     @torch.no_grad()
     def make(
@@ -147,23 +150,24 @@ class Vq3dViews:
         seed: int,
     ) -> Float[Tensor, "views 3 height width"]:
         """The object rendered on white."""
-        field = self.field(image, mask, reference)
-        seen = to_scene_world(cameras, as_batch(reference)).to(self.reconstructor.device)
-        middle = torch.tensor([0.0, 0.0, field.depth], device=self.reconstructor.device)
+        field, frame = self.field(image, mask, reference)
+        device = self.reconstructor.device
+        seen = to_scene_world(cameras, as_batch(reference)).to(device)
+        middle = torch.tensor([0.0, 0.0, origin_depth(reference)], device=device)
+        options = options_for(frame, self.reconstructor.samples, device)
         height, width = image.shape[-2:]
         views = []
         for view in range(seen.batch_shape[0]):
-            distance = float((seen.position[view] - middle).norm())
-            options = RenderOptions(
-                samples=self.reconstructor.samples,
-                near=max(distance - _BALL, _LEAST_NEAR),
-                far=distance + _BALL,
-                spacing="distance",
-                opaque_last=False,
-                background=(1.0, 1.0, 1.0),
-                chunk=_CPU_CHUNK
-                if torch.device(self.reconstructor.device).type == "cpu"
-                else _GPU_CHUNK,
-            )
-            views.append(render(field, seen[view : view + 1], height, width, options).rgb.cpu())
+            if isinstance(field, CutField):
+                distance = float((seen.position[view] - middle).norm())
+                options = replace(
+                    options,
+                    near=max(distance - _BALL, _LEAST_NEAR),
+                    far=distance + _BALL,
+                    spacing="distance",
+                    opaque_last=False,
+                    background=(1.0, 1.0, 1.0),
+                )
+            made = render(field, seen[view : view + 1], height, width, options)
+            views.append(made.rgb.cpu())
         return torch.cat(views).clamp(0, 1)
