@@ -25,7 +25,7 @@ RUNS = {
     "reconstruction-64": "reconstruction --model vq3d-small --data scenes-val.tar "
     "--photos photos-val.tar",
     "reconstruction-128": "reconstruction --model vq3d-small --data scenes-val.tar "
-    "--resolution 128 --limit 16",
+    "--resolution 128 --limit 24",
     "depth-64": "depth --model vq3d-small --data scenes-val.tar",
     "generation-photos": "generation --model vq3d-small --data photos-val.tar --count 200",
     "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
