@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from made_objects import box, cameras_around, views_of
+from box_object import box, cameras_around, views_of
 
 from unflat.evaluation.estimators import ModelDepth
 from unflat.evaluation.lift_baselines import Relief
