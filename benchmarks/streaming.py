@@ -1,6 +1,6 @@
 """How fast `unflat evaluate generation` goes through many pictures, and that memory stays flat.
 
-    python benchmarks/streaming.py [5000 50000]
+    python benchmarks/streaming.py [5000 20000 50000]
 
 Writes tars of so many made-up pictures of 32 px, holds 100 flat cards of them against all of them,
 each in a process of its own, and keeps pictures a second and the peak of memory in
@@ -58,7 +58,8 @@ def measure(count, folder):
 
 
 def main():
-    counts = [int(word) for word in sys.argv[1:] if re.fullmatch(r"\d+", word)] or [5000, 50000]
+    named = [int(word) for word in sys.argv[1:] if re.fullmatch(r"\d+", word)]
+    counts = named or [5000, 20000, 50000]
     with tempfile.TemporaryDirectory() as folder:
         rows = {str(count): measure(count, Path(folder)) for count in counts}
     threads = os.environ.get("OMP_NUM_THREADS", os.cpu_count())
