@@ -13,10 +13,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unflat.fields.background import Background
-from unflat.fields.field import Field, Warped
+from unflat.fields.field import Field
 from unflat.geometry.camera import Camera
 from unflat.geometry.rays import depth_per_distance, image_rays
-from unflat.rendering.quadrature import integrate, weights
+from unflat.rendering.backends import Marched, Marching, Rays, pick
 from unflat.rendering.sampling import (
     Spacing,
     even_edges,
@@ -129,16 +129,17 @@ def render_rays(
         edges: distances, n + 1 per ray, never decreasing.
         opaque_last: the last interval takes all light that is left.
     """
-    middles = 0.5 * (edges[..., 1:] + edges[..., :-1])
-    points = origins[..., None, :] + middles[..., None] * directions[..., None, :]
-    output = field(points, directions[..., None, :].expand_as(points))
-    if isinstance(field, Warped):
-        ends = field.warp(origins[..., None, :] + edges[..., None] * directions[..., None, :])
-        lengths = ends.diff(dim=-2).norm(dim=-1)
-    else:
-        lengths = edges.diff(dim=-1)
-    shares = weights(output.density, lengths, opaque_last)
-    return RayOutput(integrate(shares, output.features), shares, edges)
+    batch, shape = edges.shape[0], edges.shape[:-1]
+    marched = _march(
+        field,
+        origins.reshape(batch, -1, 3),
+        directions.reshape(batch, -1, 3),
+        edges.reshape(batch, -1, edges.shape[-1]),
+        Marching(opaque_last=opaque_last),
+    )
+    return RayOutput(
+        marched.features.reshape(*shape, -1), marched.weights.reshape(*shape, -1), edges
+    )
 
 
 @torch.no_grad()
@@ -194,20 +195,24 @@ def _picture_of(
     s = even_edges(options.samples, device=origins.device, dtype=origins.dtype)
     s = s.expand(*origins.shape[:-1], -1)
     edges = to_distance(s, options.near, options.far, options.spacing)
-    result = _march(field, origins, directions, edges, options)
+    how = Marching(
+        opaque_last=options.opaque_last, least_light=options.least_light, block=options.block
+    )
+    result = _march(field, origins, directions, edges, how)
     if options.fine_samples:
         # One more edge is one more interval: as many edges as intervals are asked for.
         s = merge_edges(s, importance_edges(s, result.weights, options.fine_samples - 1))
         edges = to_distance(s, options.near, options.far, options.spacing)
-        result = _march(field, origins, directions, edges, options)
+        result = _march(field, origins, directions, edges, how)
     features = result.features
+    opacity = result.weights.sum(-1)
     if options.background is not None:
         behind = _behind(options.background, directions, features)
-        features = features + (1 - result.opacity)[..., None] * behind
-    inverse = 1 / (result.middles * forward[..., None])
+        features = features + (1 - opacity)[..., None] * behind
+    inverse = 2 / ((edges[..., 1:] + edges[..., :-1]) * forward[..., None])
     disparity = (result.weights * inverse).sum(-1)
     variance = (result.weights * (inverse - disparity[..., None]).square()).sum(-1)
-    rest = torch.stack([disparity, variance, result.opacity], dim=-1)
+    rest = torch.stack([disparity, variance, opacity], dim=-1)
     return torch.cat([features, rest], dim=-1)
 
 
@@ -227,37 +232,8 @@ def _behind(
 
 
 def _march(
-    field: Field, origins: Tensor, directions: Tensor, edges: Tensor, options: RenderOptions
-) -> RayOutput:
-    """render_rays in blocks of intervals, front to back, leaving rays whose light is spent.
-
-    What a left ray still carries, at most ``least_light``, is lost.
-    """
-    batch, rays, count = edges.shape[0], edges.shape[1], edges.shape[2] - 1
-    light = torch.ones(batch, rays, device=edges.device, dtype=edges.dtype)
-    shares = torch.zeros(batch, rays, count, device=edges.device, dtype=edges.dtype)
-    features: Tensor | None = None
-    alive = torch.arange(rays, device=edges.device)
-    for start in range(0, count, options.block):
-        stop = min(start + options.block, count)
-        part = render_rays(
-            field,
-            origins[:, alive],
-            directions[:, alive],
-            edges[:, alive, start : stop + 1],
-            opaque_last=options.opaque_last and stop == count,
-        )
-        if features is None:
-            features = torch.zeros(
-                batch, rays, part.features.shape[-1], device=edges.device, dtype=edges.dtype
-            )
-        carried = light[:, alive]
-        features[:, alive] += carried[..., None] * part.features
-        shares[:, alive, start:stop] = carried[..., None] * part.weights
-        light[:, alive] = carried * (1 - part.opacity).clamp_min(0)
-        alive = (light > options.least_light).any(dim=0).nonzero().flatten()
-        if len(alive) == 0:
-            break
-    if features is None:
-        raise ValueError("rays need at least one interval")
-    return RayOutput(features, shares, edges)
+    field: Field, origins: Tensor, directions: Tensor, edges: Tensor, how: Marching
+) -> Marched:
+    """Light along rays, by the backend that the field and the device ask for."""
+    rays = Rays(origins, directions, edges)
+    return pick(field, rays).march(field, rays, how)

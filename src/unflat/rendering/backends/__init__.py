@@ -1,0 +1,99 @@
+"""Ways to march rays through fields that give the same picture: plain torch, and fused kernels.
+
+Which one runs is chosen by the kind of field and where the rays are; `use` and the environment
+variable ``UNFLAT_BACKEND`` force one:
+
+    with backends.use("reference"):
+        picture = render(field, camera, 64, 64, options)
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, get_args
+
+from unflat.fields.field import Field
+from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
+from unflat.rendering.backends.reference import Reference, interval_lengths
+
+Choice = Literal["auto", "reference", "fused"]
+"""auto: fused where a fused backend knows the field, else the reference. fused: insist on it."""
+
+REFERENCE = Reference()
+
+
+def current() -> Choice:
+    """What is asked for: ``auto`` unless `choose`, `use` or UNFLAT_BACKEND say otherwise.
+
+    Raises:
+        ValueError: UNFLAT_BACKEND holds another word.
+    """
+    return _chosen if _chosen is not None else _checked(os.environ.get("UNFLAT_BACKEND", "auto"))
+
+
+def choose(choice: Choice) -> None:
+    """Forces a backend from here on, in this process."""
+    global _chosen
+    _chosen = _checked(choice)
+
+
+@contextmanager
+def use(choice: Choice) -> Iterator[None]:
+    """Forces a backend for a while."""
+    global _chosen
+    before = _chosen
+    choose(choice)
+    try:
+        yield
+    finally:
+        _chosen = before
+
+
+def pick(field: Field, rays: Rays) -> Backend:
+    """The backend that marches this field along these rays.
+
+    Raises:
+        ValueError: ``fused`` is asked for, but no fused backend takes this field and these rays.
+    """
+    choice = current()
+    if choice == "reference":
+        return REFERENCE
+    reasons: list[str] = []
+    for backend in _fused(rays.edges.device.type):
+        reason = backend.refuses(field, rays)
+        if reason is None:
+            return backend
+        reasons.append(f"{backend.name}: {reason}")
+    if choice == "fused":
+        why = "; ".join(reasons) or f"none for {rays.edges.device.type}"
+        raise ValueError(f"no fused backend marches {type(field).__name__} here ({why})")
+    return REFERENCE
+
+
+def _fused(device: str) -> list[Backend]:
+    """Fused backends for a kind of device, as far as they are installed."""
+    return []
+
+
+def _checked(word: str) -> Choice:
+    if word not in get_args(Choice):
+        raise ValueError(f"UNFLAT_BACKEND is {word!r}; it must be one of {get_args(Choice)}")
+    return word  # pyright: ignore[reportReturnType]
+
+
+_chosen: Choice | None = None
+
+__all__ = [
+    "REFERENCE",
+    "Backend",
+    "Choice",
+    "Marched",
+    "Marching",
+    "Rays",
+    "Reference",
+    "choose",
+    "current",
+    "interval_lengths",
+    "pick",
+    "use",
+]
