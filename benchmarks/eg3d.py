@@ -11,6 +11,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks.plain_rendering import composite, look_up
+
 NEAR, FAR = 2.25, 3.3  # of EG3D's faces: the camera stands 2.7 from the middle of the box
 BOX = 1.0  # side of the box that the planes span
 FOV_FOCAL = 4.2647  # in picture widths
@@ -28,12 +30,7 @@ class Eg3dRenderer(nn.Module):
         self, planes: Float[Tensor, "3 channels height width"], points: Float[Tensor, "points 3"]
     ) -> tuple[Float[Tensor, "points channels"], Float[Tensor, " points"]]:
         """Colour features and raw density of points."""
-        x, y, z = (points * (2 / BOX)).unbind(-1)
-        pairs = torch.stack([torch.stack(pair, -1) for pair in ((x, y), (x, z), (y, z))])
-        found = functional.grid_sample(
-            planes, pairs[:, None], mode="bilinear", padding_mode="zeros", align_corners=False
-        )
-        features = found[:, :, 0].permute(0, 2, 1).mean(0)
+        features = look_up(planes, points * (2 / BOX), "zeros").mean(0)
         raw = self.out(functional.softplus(self.into(features)))
         return torch.sigmoid(raw[:, 1:]) * (1 + 2 * 0.001) - 0.001, raw[:, 0]
 
@@ -85,9 +82,7 @@ def _march(color: Tensor, density: Tensor, distances: Tensor) -> tuple[Tensor, T
     middle_color = (color[:, :-1] + color[:, 1:]) / 2
     middle_density = functional.softplus((density[:, :-1] + density[:, 1:]) / 2 - 1)
     alpha = 1 - torch.exp(-middle_density * lengths)
-    passed = torch.cat([torch.ones_like(alpha[:, :1]), 1 - alpha + 1e-10], 1)
-    shares = alpha * passed.cumprod(1)[:, :-1]
-    return (shares[..., None] * middle_color).sum(1), shares
+    return composite(alpha, middle_color)
 
 
 def _by_importance(distances: Tensor, shares: Tensor, count: int) -> Tensor:

@@ -26,6 +26,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.page import fill, markdown
+
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 PAGE = ROOT / "docs" / "speed.md"
@@ -147,7 +149,7 @@ def _network_table(cases: dict[str, Any]) -> str:
         rows.append(
             [label, *(_milliseconds(cases.get(name)) for name in kinds), _mib(peak)],
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _render_table(cases: dict[str, Any]) -> str:
@@ -169,7 +171,7 @@ def _render_table(cases: dict[str, Any]) -> str:
             for case, size in zip(found, SIZES, strict=True)
         ]
         rows.append([label, *(_milliseconds(case) for case in found), *ratios])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _best_reference(cases: dict[str, Any], size: str) -> float | None:
@@ -194,7 +196,7 @@ def _scaling_table(cases: dict[str, Any]) -> str:
                 ),
             ]
         )
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _memory_table(cases: dict[str, Any]) -> str:
@@ -211,7 +213,7 @@ def _memory_table(cases: dict[str, Any]) -> str:
         if case:
             seconds = f"{case['seconds_min']:.2f}"
             rows.append([label, _mib(case["peak_mib"]), _mib(case["before_mib"]), seconds])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _reconstruct_table(cases: dict[str, Any]) -> str:
@@ -226,7 +228,7 @@ def _reconstruct_table(cases: dict[str, Any]) -> str:
         if case:
             times = [f"{case[key]:.2f} s" for key in ("seconds_min", "seconds_median")]
             rows.append([label, *times, _mib(case["peak_mib"])])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _facts_line(result: dict[str, Any]) -> str:
@@ -237,11 +239,6 @@ def _facts_line(result: dict[str, Any]) -> str:
     )
     note = result.get("note")
     return f"{text} {note}" if note else text
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
 
 
 def _milliseconds(case: dict[str, Any] | None) -> str:
@@ -263,11 +260,7 @@ def _mib(value: float | None) -> str:
 
 def write_page(result: dict[str, Any]) -> None:
     """Fills the page between ``<!-- NAME -->`` and ``<!-- end -->``."""
-    page = PAGE.read_text(encoding="utf-8")
-    for name, table in tables(result).items():
-        marks = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        page = marks.sub(lambda found, table=table: f"{found[1]}{table}\n{found[2]}", page)
-    PAGE.write_text(page, encoding="utf-8")
+    fill(PAGE, tables(result))
 
 
 def main() -> None:
