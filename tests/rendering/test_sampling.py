@@ -5,7 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unflat.rendering import (
+    box_limits,
     even_edges,
+    from_distance,
+    guided_edges,
     importance_edges,
     merge_edges,
     stratified_edges,
@@ -157,3 +160,77 @@ def test_merged_edges_hold_all_in_order(generator):
     two = torch.rand(3, 6, generator=generator).sort(-1).values
     merged = merge_edges(one, two)
     np.testing.assert_array_equal(merged.numpy(), np.sort(np.hstack([one, two]), axis=-1))
+
+
+# Around what is expected
+
+
+@given(st.integers(0, 1000), st.integers(1, 20), st.sampled_from([0.0, 0.1, 1.0]))
+def test_guided_edges_bound_all_of_a_ray_in_order(seed, count, blur):
+    generator = torch.Generator().manual_seed(seed)
+    shares = torch.rand(3, 5, 16, generator=generator, dtype=torch.float64) ** 8
+    shares[0, 0] = 0  # nothing is expected
+    shares[0, 1, :15] = 0  # only the last cell
+    shares[0, 2, 1:] = 0  # only the first
+    edges = guided_edges(shares, count, blur)
+    assert edges.shape == (3, 5, count + 1)
+    assert (edges[..., 0] == 0).all()
+    assert (edges[..., -1] == 1).all()
+    assert (edges.diff(dim=-1) >= 0).all()
+
+
+def test_guided_edges_are_close_where_light_is_expected():
+    """A tenth of the inner edges is spread evenly, the rest lies in the cell that has it all."""
+    shares = torch.zeros(1, 10, dtype=torch.float64)
+    shares[0, 6] = 5.0
+    edges = guided_edges(shares, 41, blur=0.1)[0]
+    inner = edges[1:-1]
+    # Of 40 quantiles at (k + 0.5) / 40 a share of (1 + 0.01) / 1.1 lies in [0.6, 0.7].
+    assert abs(int(((inner >= 0.6) & (inner <= 0.7)).sum()) - 40 * 1.01 / 1.1) <= 1
+    assert (inner < 0.6).any()
+    assert (inner > 0.7).any()
+    exact = guided_edges(shares, 6, blur=0.0)[0]
+    torch.testing.assert_close(exact[1:-1], 0.6 + 0.1 * (torch.arange(5).double() + 0.5) / 5)
+
+
+def test_where_nothing_is_expected_guided_edges_are_even():
+    edges = guided_edges(torch.zeros(1, 8, dtype=torch.float64), 5)[0]
+    torch.testing.assert_close(edges[1:-1], (torch.arange(4).double() + 0.5) / 4)
+
+
+@given(st.floats(0.05, 4), st.floats(1.5, 1e3), st.sampled_from(["distance", "disparity"]))
+def test_positions_of_distances_are_the_inverse_of_distances(near, ratio, spacing):
+    s = torch.linspace(0, 1, 12, dtype=torch.float64)
+    far = near * ratio
+    back = from_distance(to_distance(s, near, far, spacing), near, far, spacing)
+    torch.testing.assert_close(back, s, atol=1e-9, rtol=0)
+
+
+# A ray's own limits
+
+
+@pytest.mark.parametrize("spacing", ["distance", "disparity"])
+def test_every_ray_may_have_its_own_limits(spacing):
+    near, far = torch.tensor([1.0, 2.0, 0.5]), torch.tensor([3.0, 2.5, 8.0])
+    s = even_edges(6).expand(3, -1)
+    together = to_distance(s, near[:, None], far[:, None], spacing)
+    for index in range(3):
+        alone = to_distance(s[index], float(near[index]), float(far[index]), spacing)
+        torch.testing.assert_close(together[index], alone)
+
+
+def test_rays_are_cut_where_they_enter_and_leave_a_box():
+    bounds = torch.tensor([[-1.0, -2.0, 3.0], [1.0, 2.0, 5.0]])
+    directions = torch.nn.functional.normalize(
+        torch.tensor([[0.0, 0, 1], [0.3, 0, 1], [0.0, 1, 0.1], [0.0, 0, -1], [0.0, 0, 1]]), dim=-1
+    )
+    origins = torch.zeros(5, 3)
+    origins[4, 2] = 4.0  # inside
+    near, far = box_limits(origins, directions, bounds, 0.5, 10.0)
+    # The second leaves through x = 1 at z = 10 / 3; the third and fourth miss.
+    slant = (1 + 0.3**2) ** 0.5
+    torch.testing.assert_close(near, torch.tensor([3, 3 * slant, 10, 10, 0.5]))
+    torch.testing.assert_close(far, torch.tensor([5, slant / 0.3, 10, 10, 1]))
+    near, far = box_limits(origins, directions, bounds, 4.5, 4.8)
+    torch.testing.assert_close(near, torch.tensor([4.5, 4.8, 4.8, 4.8, 4.8]))
+    torch.testing.assert_close(far, torch.full((5,), 4.8))

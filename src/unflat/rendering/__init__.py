@@ -1,13 +1,18 @@
 """From a field to pictures: where rays are cut, how light is summed, which pixels see what."""
 
 from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
+from unflat.rendering.guide import Guide
 from unflat.rendering.layered import LayeredPicture
+from unflat.rendering.occupancy import OccupancyGrid
 from unflat.rendering.quadrature import integrate, termination_variance, transmittance, weights
 from unflat.rendering.rasterize import Rasterized, rasterize, silhouette
 from unflat.rendering.render import RayOutput, RenderOptions, RenderOutput, render, render_rays
 from unflat.rendering.sampling import (
     Spacing,
+    box_limits,
     even_edges,
+    from_distance,
+    guided_edges,
     importance_edges,
     merge_edges,
     stratified_edges,
@@ -15,16 +20,21 @@ from unflat.rendering.sampling import (
 )
 
 __all__ = [
+    "Guide",
     "LayeredPicture",
+    "OccupancyGrid",
     "Rasterized",
     "RayOutput",
     "RenderOptions",
     "RenderOutput",
     "Spacing",
     "Warped",
+    "box_limits",
     "even_edges",
     "fill_holes",
     "forward_warp",
+    "from_distance",
+    "guided_edges",
     "importance_edges",
     "integrate",
     "merge_edges",

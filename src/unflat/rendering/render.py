@@ -5,7 +5,7 @@ never changes the result. (Matrix products inside a field's network may round th
 differently for another number of rows; nothing else does.)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -13,13 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unflat.fields.background import Background
-from unflat.fields.field import Field
+from unflat.fields.field import Bounded, Field
 from unflat.geometry.camera import Camera
 from unflat.geometry.rays import depth_per_distance, image_rays
 from unflat.rendering.backends import Marched, Marching, Rays, pick
+from unflat.rendering.guide import Guide
+from unflat.rendering.occupancy import OccupancyGrid
 from unflat.rendering.sampling import (
     Spacing,
+    box_limits,
     even_edges,
+    guided_edges,
     importance_edges,
     merge_edges,
     to_distance,
@@ -33,7 +37,12 @@ class RenderOptions:
     samples: int = 48
     """Intervals of the first pass, even in the chosen spacing."""
     fine_samples: int = 0
-    """Further intervals, placed where the first pass found matter."""
+    """Further intervals, placed where the first pass found matter; all there are where a guide or
+    a coarse picture tells where matter is."""
+    coarse: int = 1
+    """How many times smaller the side of the first pass's picture is. Above 1 its rays guide those
+    of their neighborhood, which ask only ``fine_samples`` times. The error has no bound: details
+    that the coarse picture misses and that are thinner than an interval can be lost."""
     near: float = 0.5
     """Distance at which rays are first looked at, world units."""
     far: float = 20.0
@@ -52,15 +61,44 @@ class RenderOptions:
     least_light: float = 1e-3
     """Transmittance below which a ray ends early: colours change by at most this much. 0 follows
     every ray to its end."""
+    occupancy: OccupancyGrid | None = None
+    """Asks the field only where matter may be. The picture is the same up to what the grid left
+    out; its class states the bound."""
+    fit_box: bool = False
+    """Cuts rays to the field's box (:class:`Bounded`), so that all samples lie inside it; rays that
+    miss it are not marched. Nothing is lost, and intervals get shorter. Needs ``opaque_last``
+    off: the end of the box is not the end of the world."""
 
     def __post_init__(self):
         if not 0 < self.near < self.far:
             raise ValueError(f"need 0 < near < far, got {self.near} and {self.far}")
-        for name, least in (("samples", 1), ("fine_samples", 0), ("chunk", 1), ("block", 1)):
+        for name, least in (
+            ("samples", 1),
+            ("fine_samples", 0),
+            ("coarse", 1),
+            ("chunk", 1),
+            ("block", 1),
+        ):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if not 0 <= self.least_light < 1:
             raise ValueError(f"least_light is {self.least_light}; it must be in [0, 1)")
+        if self.fit_box and self.opaque_last:
+            raise ValueError("fit_box ends rays where the box ends: opaque_last must be False")
+        if self.coarse > 1:
+            self.check_guided(f"coarse is {self.coarse}")
+
+    def check_guided(self, why: str) -> None:
+        """Refuses what does not go together with a guide.
+
+        Raises:
+            ValueError: there are no fine samples to guide, or rays are cut to a box, each to its
+                own limits.
+        """
+        if not self.fine_samples:
+            raise ValueError(f"{why}: fine_samples must say how many intervals are guided")
+        if self.fit_box:
+            raise ValueError(f"{why}: fit_box must be False, for a guide knows one near and far")
 
 
 class RayOutput(NamedTuple):
@@ -116,6 +154,7 @@ def render_rays(
     directions: Float[Tensor, "batch *rays 3"],
     edges: Float[Tensor, "batch *rays m"],
     opaque_last: bool = True,
+    occupancy: OccupancyGrid | None = None,
 ) -> RayOutput:
     """Expected colour along rays, with the weights it came from.
 
@@ -128,6 +167,7 @@ def render_rays(
         directions: unit length.
         edges: distances, n + 1 per ray, never decreasing.
         opaque_last: the last interval takes all light that is left.
+        occupancy: where matter may be; the field is asked there only.
     """
     batch, shape = edges.shape[0], edges.shape[:-1]
     marched = _march(
@@ -135,7 +175,7 @@ def render_rays(
         origins.reshape(batch, -1, 3),
         directions.reshape(batch, -1, 3),
         edges.reshape(batch, -1, edges.shape[-1]),
-        Marching(opaque_last=opaque_last),
+        Marching(opaque_last=opaque_last, occupancy=occupancy),
     )
     return RayOutput(
         marched.features.reshape(*shape, -1), marched.weights.reshape(*shape, -1), edges
@@ -144,7 +184,12 @@ def render_rays(
 
 @torch.no_grad()
 def render(
-    field: Field, camera: Camera, height: int, width: int, options: RenderOptions
+    field: Field,
+    camera: Camera,
+    height: int,
+    width: int,
+    options: RenderOptions,
+    guide: Guide | None = None,
 ) -> RenderOutput:
     """Pictures of a batch of scenes, each through its own camera.
 
@@ -155,28 +200,33 @@ def render(
         height: pixels.
         width: pixels.
         options: sampling; see :class:`RenderOptions`.
+        guide: where light is expected to end, in place of the first pass: rays ask only
+            ``options.fine_samples`` times.
 
     Raises:
         ValueError: the camera has no batch axis, or more than one; the background has another
-            number of channels than the field.
+            number of channels than the field; rays are to fit a box that the field does not
+            have; the guide is of other scenes, or has nothing to guide.
     """
     if len(camera.batch_shape) != 1:
         raise ValueError(f"the camera's batch must be one axis, not {tuple(camera.batch_shape)}")
     rays = image_rays(camera, height, width)
     batch = rays.origins.shape[0]
+    if guide is not None:
+        options.check_guided("a guide is given")
+        if len(guide.shares) != batch:
+            raise ValueError(f"a guide of {len(guide.shares)} scenes for {batch} cameras")
+    elif options.coarse > 1:
+        guide = _coarse_guide(field, camera, height, width, options)
+    wide = None if guide is None else guide.widened()
     origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
     forward = depth_per_distance(camera, rays).flatten(1)
-    step = max(1, options.chunk // batch)
-    parts = [
-        _picture_of(
-            field,
-            origins[:, start : start + step],
-            directions[:, start : start + step],
-            forward[:, start : start + step],
-            options,
-        )
-        for start in range(0, height * width, step)
-    ]
+    pixels = torch.arange(height * width, device=origins.device)
+    parts: list[Tensor] = []
+    for chosen in pixels.split(max(1, options.chunk // batch)):
+        shares = None if wide is None else wide.at(chosen, height, width)
+        light = _light_along(field, origins[:, chosen], directions[:, chosen], options, shares)
+        parts.append(_seen(light, directions[:, chosen], forward[:, chosen], options))
     flat = torch.cat(parts, dim=1).unflatten(1, (height, width))
     disparity, variance, opacity = flat[..., -3], flat[..., -2], flat[..., -1]
     return RenderOutput(
@@ -188,30 +238,100 @@ def render(
     )
 
 
-def _picture_of(
-    field: Field, origins: Tensor, directions: Tensor, forward: Tensor, options: RenderOptions
-) -> Tensor:
-    """Features, disparity, variance and opacity of a chunk of rays, side by side."""
-    s = even_edges(options.samples, device=origins.device, dtype=origins.dtype)
-    s = s.expand(*origins.shape[:-1], -1)
-    edges = to_distance(s, options.near, options.far, options.spacing)
-    how = Marching(
-        opaque_last=options.opaque_last, least_light=options.least_light, block=options.block
+def _coarse_guide(
+    field: Field, camera: Camera, height: int, width: int, options: RenderOptions
+) -> Guide:
+    """Where light ends in a picture of a fraction of the side."""
+    size = (-(-height // options.coarse), -(-width // options.coarse))
+    rays = image_rays(camera, *size)
+    origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
+    step = max(1, options.chunk // origins.shape[0])
+    first = replace(options, coarse=1, fine_samples=0)
+    parts = [
+        _light_along(field, some, ways, first, None).weights
+        for some, ways in zip(origins.split(step, 1), directions.split(step, 1), strict=True)
+    ]
+    return Guide(torch.cat(parts, dim=1).unflatten(1, size))
+
+
+def _light_along(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    options: RenderOptions,
+    shares: Tensor | None,
+) -> RayOutput:
+    """Where light ends along a chunk of rays; shares are those of a guide."""
+    if not options.fit_box:
+        return _two_passes(field, origins, directions, options, shares, options.near, options.far)
+    if not isinstance(field, Bounded):
+        raise ValueError(f"fit_box: {type(field).__name__} has no bounds to cut rays to")
+    near, far = box_limits(origins, directions, field.bounds, options.near, options.far)
+    meets = (far > near).any(dim=0).nonzero().flatten()
+    if len(meets) == 0:  # one is marched all the same, to learn how many channels there are
+        meets = meets.new_zeros(1)
+    part = _two_passes(
+        field,
+        origins[:, meets],
+        directions[:, meets],
+        options,
+        None,
+        near[:, meets, None],
+        far[:, meets, None],
     )
+    batch, count = near.shape
+    features = part.features.new_zeros(batch, count, part.features.shape[-1])
+    weights = part.weights.new_zeros(batch, count, part.weights.shape[-1])
+    edges = part.edges.new_full((batch, count, part.edges.shape[-1]), options.far)
+    features[:, meets], weights[:, meets], edges[:, meets] = part
+    return RayOutput(features, weights, edges)
+
+
+def _two_passes(
+    field: Field,
+    origins: Tensor,
+    directions: Tensor,
+    options: RenderOptions,
+    shares: Tensor | None,
+    near: float | Tensor,
+    far: float | Tensor,
+) -> RayOutput:
+    """Even intervals, then more of them where matter was found; or guided ones at once."""
+    how = Marching(
+        opaque_last=options.opaque_last,
+        least_light=options.least_light,
+        block=options.block,
+        occupancy=options.occupancy,
+    )
+    if shares is not None:
+        s = guided_edges(shares, options.fine_samples)
+    else:
+        s = even_edges(options.samples, device=origins.device, dtype=origins.dtype)
+        s = s.expand(*origins.shape[:-1], -1)
+    edges = _distances(s, near, far, options.spacing)
     result = _march(field, origins, directions, edges, how)
-    if options.fine_samples:
+    if options.fine_samples and shares is None:
         # One more edge is one more interval: as many edges as intervals are asked for.
         s = merge_edges(s, importance_edges(s, result.weights, options.fine_samples - 1))
-        edges = to_distance(s, options.near, options.far, options.spacing)
+        edges = _distances(s, near, far, options.spacing)
         result = _march(field, origins, directions, edges, how)
-    features = result.features
-    opacity = result.weights.sum(-1)
+    return RayOutput(result.features, result.weights, edges)
+
+
+def _distances(s: Tensor, near: float | Tensor, far: float | Tensor, spacing: Spacing) -> Tensor:
+    """Distances of positions in order, never decreasing where they are so close that they round."""
+    return to_distance(s, near, far, spacing).cummax(dim=-1).values
+
+
+def _seen(light: RayOutput, directions: Tensor, forward: Tensor, options: RenderOptions) -> Tensor:
+    """Features, disparity, variance and opacity of a chunk of rays, side by side."""
+    features, opacity = light.features, light.opacity
     if options.background is not None:
         behind = _behind(options.background, directions, features)
         features = features + (1 - opacity)[..., None] * behind
-    inverse = 2 / ((edges[..., 1:] + edges[..., :-1]) * forward[..., None])
-    disparity = (result.weights * inverse).sum(-1)
-    variance = (result.weights * (inverse - disparity[..., None]).square()).sum(-1)
+    inverse = 1 / (light.middles * forward[..., None])
+    disparity = (light.weights * inverse).sum(-1)
+    variance = (light.weights * (inverse - disparity[..., None]).square()).sum(-1)
     rest = torch.stack([disparity, variance, opacity], dim=-1)
     return torch.cat([features, rest], dim=-1)
 

@@ -10,23 +10,70 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unflat.geometry.box import intersect_box
+from unflat.geometry.rays import Rays
+
 Spacing = Literal["distance", "disparity"]
 
 
 def to_distance(
-    s: Float[Tensor, "*shape"], near: float, far: float, spacing: Spacing
+    s: Float[Tensor, "*shape"],
+    near: float | Float[Tensor, "*#shape"],
+    far: float | Float[Tensor, "*#shape"],
+    spacing: Spacing,
 ) -> Float[Tensor, "*shape"]:
     """Distances of normalised positions: s = 0 is near, s = 1 is far.
 
     Args:
         s: in [0, 1].
-        near: above 0 for disparity spacing; world units.
+        near: above 0 for disparity spacing; world units; one for all, or one for each ray.
         far: above near; world units.
         spacing: even in distance, or even in 1 / distance.
     """
     if spacing == "distance":
         return near + (far - near) * s
     return 1.0 / ((1.0 - s) / near + s / far)
+
+
+def from_distance(
+    distance: Float[Tensor, "*shape"], near: float, far: float, spacing: Spacing
+) -> Float[Tensor, "*shape"]:
+    """Normalised positions of distances, the inverse of `to_distance`; in [0, 1] between limits.
+
+    Args:
+        distance: above 0 for disparity spacing; world units.
+        near: above 0 for disparity spacing; world units.
+        far: above near; world units.
+        spacing: even in distance, or even in 1 / distance.
+    """
+    if spacing == "distance":
+        return (distance - near) / (far - near)
+    return (1.0 / near - 1.0 / distance) / (1.0 / near - 1.0 / far)
+
+
+def box_limits(
+    origins: Float[Tensor, "*rays 3"],
+    directions: Float[Tensor, "*rays 3"],
+    bounds: Float[Tensor, "2 3"],
+    near: float,
+    far: float,
+) -> tuple[Float[Tensor, "*rays"], Float[Tensor, "*rays"]]:
+    """Where each ray enters and leaves a box, held between near and far, world units.
+
+    Both are far for a ray that misses the box, or meets it only before near or beyond far: nothing
+    is left to look at.
+
+    Args:
+        origins: world units.
+        directions: unit length.
+        bounds: lowest and highest corner, world units.
+        near: distance at which rays begin, world units.
+        far: distance at which they end, world units.
+    """
+    hits = intersect_box(Rays(origins, directions), bounds)
+    entry, leave = hits.near.clamp(near, far), hits.far.clamp(near, far)
+    meets = leave > entry
+    return entry.where(meets, far), leave.where(meets, far)
 
 
 def even_edges(
@@ -88,6 +135,30 @@ def importance_edges(
     start, share = cumulative.gather(-1, below), shares.gather(-1, below)
     left, right = edges.gather(-1, below), edges.gather(-1, below + 1)
     return left + (right - left) * ((quantiles - start) / share).clamp(0, 1)
+
+
+def guided_edges(
+    shares: Float[Tensor, "*rays n"], count: int, blur: float = 0.1
+) -> Float[Tensor, "*rays m"]:
+    """Few edges (count + 1) from 0 to 1: close where light is expected to end, far apart elsewhere.
+
+    The inner ones are quantiles of the shares, as in `importance_edges`. One wide interval before
+    and one behind them reach to 0 and 1, so that no part of a ray is left out.
+
+    Args:
+        shares: of light expected to end in each of n even cells of [0, 1]; at least 0, and only
+            their ratios matter.
+        count: intervals, at least 1.
+        blur: share of the intervals spread evenly, for what nobody expected.
+    """
+    total = shares.sum(-1, keepdim=True)
+    n = shares.shape[-1]
+    even = torch.full_like(shares, 1 / n)
+    expected = torch.where(total > 0, shares / total.where(total > 0, 1), even)
+    cells = even_edges(n, device=shares.device, dtype=shares.dtype).expand(*shares.shape[:-1], -1)
+    inner = importance_edges(cells, expected, count - 2, blur=blur)
+    first = torch.zeros_like(shares[..., :1])
+    return torch.cat([first, inner, first + 1], dim=-1)
 
 
 def merge_edges(

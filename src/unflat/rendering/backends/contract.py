@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unflat.fields.field import Field
+from unflat.rendering.occupancy import OccupancyGrid
 
 
 class Rays(NamedTuple):
@@ -37,6 +38,9 @@ class Marching:
     """Transmittance below which a ray may end early; what it still carries is lost."""
     block: int = 8
     """Intervals between two looks at the light that is left."""
+    occupancy: OccupancyGrid | None = None
+    """Where matter may be: the density is 0 elsewhere and the field is not asked, but for the last
+    point of a ray whose last interval takes what light is left."""
 
 
 class Marched(NamedTuple):

@@ -1,10 +1,12 @@
 """Plain torch: any field, any device, any precision, derivatives of any order."""
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unflat.fields.field import Field, Warped
+from unflat.fields.field import Field, FieldOutput, Warped
 from unflat.rendering.backends.contract import Marched, Marching, Rays
+from unflat.rendering.occupancy import OccupancyGrid
 from unflat.rendering.quadrature import integrate, weights
 
 
@@ -20,20 +22,53 @@ class Reference:
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """All intervals at once, or in blocks front to back where rays may end early."""
         if how.least_light == 0 and (torch.is_grad_enabled() or rays.edges.shape[-1] <= how.block):
-            return _whole(field, rays, how.opaque_last)
+            return _whole(field, rays, how.opaque_last, how.occupancy)
         return _in_blocks(field, rays, how)
 
 
-def _whole(field: Field, rays: Rays, opaque_last: bool) -> Marched:
+def _whole(field: Field, rays: Rays, opaque_last: bool, occupancy: OccupancyGrid | None) -> Marched:
     """Expected features along rays, with the weights they came from."""
     origins, directions, edges, lengths = rays
     middles = 0.5 * (edges[..., 1:] + edges[..., :-1])
     points = origins[..., None, :] + middles[..., None] * directions[..., None, :]
-    output = field(points, directions[..., None, :].expand_as(points))
+    travel = directions[..., None, :].expand_as(points)
+    if occupancy is None:
+        output = field(points, travel)
+    else:
+        wanted = occupancy.at(points)
+        if opaque_last:  # its color is seen whether or not anything is there
+            wanted[..., -1] = True
+        output = ask_where(field, points, travel, wanted)
     if lengths is None:
         lengths = interval_lengths(field, origins, directions, edges)
     shares = weights(output.density, lengths, opaque_last)
     return Marched(integrate(shares, output.features), shares)
+
+
+def ask_where(
+    field: Field,
+    points: Float[Tensor, "batch *points 3"],
+    directions: Float[Tensor, "batch *points 3"],
+    wanted: Bool[Tensor, " batch *points"],
+) -> FieldOutput:
+    """What the field says at the wanted points, and 0 at the others, where it is not asked.
+
+    Scenes want different numbers of points; those with fewer ask about their first one again.
+    """
+    if bool(wanted.all()):
+        return field(points, directions)
+    shape, flat = wanted.shape[1:], wanted.flatten(1)
+    counts = flat.sum(dim=1, keepdim=True)
+    most = max(1, int(counts.max()))  # at least one, to learn how many channels there are
+    used = torch.arange(most, device=flat.device) < counts
+    asked, travel = points.flatten(1, -2), directions.flatten(1, -2)
+    packed, packed_travel = (every[:, :1].repeat(1, most, 1) for every in (asked, travel))
+    packed[used], packed_travel[used] = asked[flat], travel[flat]
+    answer = field(packed, packed_travel)
+    density = answer.density.new_zeros(flat.shape)
+    features = answer.features.new_zeros(*flat.shape, answer.features.shape[-1])
+    density[flat], features[flat] = answer.density[used], answer.features[used]
+    return FieldOutput(density.unflatten(1, shape), features.unflatten(1, shape))
 
 
 def interval_lengths(field: Field, origins: Tensor, directions: Tensor, edges: Tensor) -> Tensor:
@@ -67,6 +102,7 @@ def _in_blocks(field: Field, rays: Rays, how: Marching) -> Marched:
                 None if lengths is None else lengths[:, alive, start:stop],
             ),
             how.opaque_last and stop == n,
+            how.occupancy,
         )
         if features is None:
             features = torch.zeros(
