@@ -11,6 +11,7 @@ from unflat.geometry import Camera, Rays, image_rays
 from unflat.geometry.rays import depth_per_distance
 from unflat.rendering import RenderOptions, render, render_rays
 from unflat.systems.vq3d import Autoencoder, build, render_canonical
+from unflat.systems.vq3d.autoencoder import ViewSpaceHead
 from unflat.systems.vq3d.config import tiny
 
 KINDS = {
@@ -249,3 +250,33 @@ def test_planes_of_another_kind_of_model_are_refused():
         planes = made(**KINDS["triplane-fsq"]).decode(torch.zeros(1, 16, 13))
     with pytest.raises((AssertionError, TypeError)):
         made().field(planes)
+
+
+@pytest.mark.parametrize(("texels", "painted"), [(32, True), (32, False), (64, True)])
+def test_the_picture_plane_is_shuffled_pixels_then_smoothed(texels, painted):
+    config = dataclasses.replace(tiny(), plane_resolution=texels, refiner_width=0)
+    torch.manual_seed(0)
+    head = ViewSpaceHead(config).double()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)  # the start is all but zero
+    tokens = torch.randn(2, 16, 64, dtype=torch.float64, requires_grad=True)
+    base = torch.rand(2, 3, 32, 32, dtype=torch.float64, requires_grad=True) if painted else None
+    learned = [tokens, *head.parameters(), *([] if base is None else [base])]
+    uv = head(tokens, base).uv
+
+    numbers = head.to_uv(tokens).mT.unflatten(2, (4, 4))
+    plain = functional.pixel_shuffle(numbers, texels // 4)
+    color = torch.full_like(plain[:, :3], 0.5) if base is None else base
+    color = color.repeat_interleave(texels // color.shape[-1], 2)
+    color = color.repeat_interleave(texels // color.shape[-1], 3)
+    plain = torch.cat([plain[:, :3] + color, plain[:, 3:]], dim=1)
+    plain = plain + head.smooth(plain)
+
+    torch.testing.assert_close(uv, plain, rtol=1e-12, atol=1e-12)
+    assert uv.is_contiguous(memory_format=torch.channels_last)
+    pull = torch.randn_like(plain)
+    pulled = (torch.autograd.grad(out, learned, pull, allow_unused=True) for out in (uv, plain))
+    for one, other in zip(*pulled, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)

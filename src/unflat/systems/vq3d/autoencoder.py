@@ -212,18 +212,37 @@ class ViewSpaceHead(nn.Module):
     ) -> ViewSpacePlanes:
         """Planes; ``base`` is the colour of the linear code, in [0, 1]."""
         grid = tokens.unflatten(1, (self.grid, self.grid))  # batch row column width
-        uv = self.to_uv(tokens).mT.unflatten(2, (self.grid, self.grid))
-        uv = functional.pixel_shuffle(uv, self.patch)
-        if base is None:
-            color = uv[:, :3] + 0.5
-        else:
-            color = uv[:, :3] + functional.interpolate(base, uv.shape[-2:], mode="nearest")
-        uv = torch.cat([color, uv[:, 3:]], dim=1)
-        uv = uv + self.smooth(uv.contiguous(memory_format=torch.channels_last))  # 1.8 x faster
+        uv = self._picture(tokens, base)
+        uv = uv + self.smooth(uv)
         column, row = self.to_line(grid).chunk(2, dim=-1)
         ud = self._line(self.to_ud(column.transpose(1, 2).flatten(2)))
         vd = self._line(self.to_vd(row.flatten(2)))
         return ViewSpacePlanes(uv, ud, vd)
+
+    def _picture(self, tokens: Tensor, base: Tensor | None) -> Tensor:
+        """The picture's plane before it is smoothed, each texel's channels side by side in memory.
+
+        A token's numbers are ordered (channel, row, column), as pixel_shuffle wants them. For the
+        features it is the layer's weights that are turned to (row, column, channel): they are
+        fewer numbers than what comes out, which then only has to be moved in whole rows of texels.
+        """
+        colors, patch, grid = 3, self.patch, (self.grid, self.grid)
+        cut = [colors * patch**2, (self.wide - colors) * patch**2]
+        color_weight, weight = self.to_uv.weight.split(cut)
+        color_bias, bias = self.to_uv.bias.split(cut)
+        color = functional.linear(tokens, color_weight, color_bias).mT.unflatten(2, grid)
+        color = functional.pixel_shuffle(color, patch)  # batch 3 height width
+        if base is None:
+            color = color + 0.5
+        else:
+            color = color + functional.interpolate(base, color.shape[-2:], mode="nearest")
+        weight = weight.unflatten(0, (-1, patch**2)).transpose(0, 1).flatten(0, 1)
+        bias = bias.unflatten(0, (-1, patch**2)).mT.flatten()
+        rest = functional.linear(tokens, weight, bias)
+        rest = rest.unflatten(2, (patch, patch, -1)).unflatten(1, grid).transpose(2, 3)
+        color = color.unflatten(3, (-1, patch)).unflatten(2, (-1, patch)).permute(0, 2, 3, 4, 5, 1)
+        texels = torch.cat([color, rest], dim=-1)  # batch row within column within channel
+        return texels.flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
     def _line(self, texels: Tensor) -> Tensor:
         """Batch cells (channels deep side) -> batch channels deep (cells side)."""
