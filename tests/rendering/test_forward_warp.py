@@ -124,6 +124,23 @@ def test_equal_to_one_point_at_a_time(subpixels):
     )
 
 
+def test_cameras_with_uneven_intrinsics_equal_one_point_at_a_time():
+    image, inverse_depth = random_picture(batch=2, seed=4)
+    uneven = torch.tensor([[1.1, 1.6, 0.42, 0.55], [0.9, 1.3, 0.6, 0.47]])
+    pose = turned(0.05, -0.1, 0.1, (0.1, -0.1, 0.2))
+    start = Camera(camera_to_world=torch.eye(4).expand(2, 4, 4), intrinsics=uneven)
+    end = Camera(camera_to_world=pose.expand(2, 4, 4), intrinsics=uneven.flip(0))
+    fast = forward_warp(image, inverse_depth, start, end)
+    slow = slow_warp(image, inverse_depth, start, end, 2)
+    assert 0.2 < slow.visible.float().mean() < 0.95
+    assert (fast.visible == slow.visible).float().mean() > 0.99
+    same = fast.visible & slow.visible & (slow.inverse_depth > 1e-6)  # sky ties with sky
+    assert ((fast.image - slow.image).abs().amax(1) < 1e-6)[same].float().mean() > 0.98
+    torch.testing.assert_close(
+        fast.inverse_depth[same], slow.inverse_depth[same], rtol=1e-4, atol=1e-5
+    )
+
+
 def test_a_pure_rotation_moves_near_and_far_alike():
     image, inverse_depth = random_picture(height=16, width=16, seed=5)
     start, end = camera(), camera(turned(yaw=0.2, pitch=-0.1))

@@ -64,32 +64,31 @@ def forward_warp(
     """
     batch, channels, height, width = image.shape
     pixels = height * width
-    rays, source = _sub_pixel_rays(camera_from, batch, height, width, subpixels, image)
+    finer = (height * subpixels, width * subpixels)
+    dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
     # abs turns -0 into 0: its bits would be the smallest integer, not the smallest depth
-    near = inverse_depth.to(rays.dtype).reshape(batch, pixels).clamp_min(0).abs()[:, source]
-    relative = _relative_pose(camera_from, camera_to, batch, rays)
-    # (R d + t/z) is the point divided by its source depth: its third part is depth to / depth from.
-    moved = rays @ relative[:, :3, :3].mT + near[..., None] * relative[:, None, :3, 3]
-    forward = moved[..., 2]
+    near = inverse_depth.to(dtype).clamp_min(0).abs()[:, :, None, :, None]
+    near = near.expand(-1, -1, subpixels, -1, subpixels).reshape(batch, *finer)
+    across, down, forward = _carried(near, camera_from, camera_to, height, width).unbind(1)
     ahead = forward > 1e-6
     forward = torch.where(ahead, forward, 1)
-    f, c = _intrinsics(camera_to, batch, rays).split(2, dim=-1)
-    uv = moved[..., :2] / forward[..., None] * f[:, None] + c[:, None]
-    inside = ahead & ((uv >= 0) & (uv < 1)).all(dim=-1)
-    uv = torch.where(inside[..., None], uv, 0)
-    column = (uv[..., 0] * width).long().clamp_max(width - 1)
-    row = (uv[..., 1] * height).long().clamp_max(height - 1)
-    target = torch.where(inside, row * width + column, pixels)  # one spare pixel takes the rest
-    winner = _nearest(near / forward, target, pixels)
+    column, row = across / forward, down / forward
+    inside = ahead & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+    target = torch.where(inside, place, pixels).flatten(1)  # one spare pixel takes the rest
+    near = (near / forward).flatten(1)
+    source = torch.arange(pixels, device=image.device).reshape(height, 1, width, 1)
+    source = source.expand(-1, subpixels, -1, subpixels).reshape(-1)  # each point's own pixel
+    winner = _nearest(near, target, pixels)
     visible = winner >= 0
     point = winner.clamp_min(0)
     colors = image.reshape(batch, channels, pixels)
     colors = colors.gather(2, source[point][:, None].expand(-1, channels, -1))
     mean = image.mean(dim=(2, 3))[..., None]
-    depth = (near / forward).gather(1, point) * visible
+    depth = near.gather(1, point) * visible
     if blend > 0:
         front = _append_zero(depth).gather(1, target) * (1 - blend)
-        target = torch.where(near / forward >= front, target, pixels)
+        target = torch.where(near >= front, target, pixels)
         colors = _mean_color(image.reshape(batch, channels, pixels), source, target)
     return Warped(
         torch.where(visible[:, None], colors, mean).reshape(image.shape),
@@ -113,23 +112,31 @@ def fill_holes(warped: Warped) -> Warped:
     return Warped(image, inverse_depth, warped.visible)
 
 
-def _sub_pixel_rays(
-    camera: Camera, batch: int, height: int, width: int, subpixels: int, like: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Rays of sub-pixel centres with third part 1 (batch n 3), and each one's pixel number."""
-    dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
-    rows = torch.arange(height * subpixels, device=like.device)
-    columns = torch.arange(width * subpixels, device=like.device)
-    source = (rows[:, None] // subpixels * width + columns // subpixels).reshape(-1)
-    v, u = torch.meshgrid(
-        (rows.to(dtype) + 0.5) / (height * subpixels),
-        (columns.to(dtype) + 0.5) / (width * subpixels),
-        indexing="ij",
-    )
-    uv = torch.stack([u.reshape(-1), v.reshape(-1)], dim=-1)
-    f, c = _intrinsics(camera, batch, uv).split(2, dim=-1)
-    across = (uv - c[:, None]) / f[:, None]
-    return torch.cat([across, torch.ones_like(across[..., :1])], dim=-1), source
+def _carried(
+    near: Float[Tensor, "batch finer_height finer_width"],
+    camera_from: Camera,
+    camera_to: Camera,
+    height: int,
+    width: int,
+) -> Float[Tensor, "batch 3 finer_height finer_width"]:
+    """Sub-pixel centres in the target: column and row times the third part, depth to / depth from.
+
+    K (R (x, y, 1) + t / z) with K in pixels: one part of it changes along rows only, one along
+    columns only, and one follows the inverse depth.
+    """
+    batch, rows, columns = near.shape
+    u = (torch.arange(columns, device=near.device, dtype=near.dtype) + 0.5) / columns
+    v = (torch.arange(rows, device=near.device, dtype=near.dtype) + 0.5) / rows
+    fx, fy, cx, cy = _intrinsics(camera_from, batch, near)[..., None].unbind(1)
+    matrix = _relative_pose(camera_from, camera_to, batch, near)
+    f, c = _intrinsics(camera_to, batch, near).split(2, dim=-1)
+    across = f[..., None] * matrix[:, :2] + c[..., None] * matrix[:, 2:3]  # of the picture's sides
+    size = near.new_tensor([width, height])
+    matrix = torch.cat([across * size[:, None], matrix[:, 2:3]], dim=1)  # batch 3 4
+    along_row = matrix[..., :1] * ((u - cx) / fx)[:, None] + matrix[..., 2:3]
+    along_column = matrix[..., 1:2] * ((v - cy) / fy)[:, None]
+    rotated = along_column[..., None] + along_row[:, :, None]  # batch 3 rows columns
+    return rotated.addcmul_(matrix[..., 3, None, None], near[:, None])
 
 
 def _intrinsics(camera: Camera, batch: int, like: Tensor) -> Tensor:
