@@ -102,7 +102,8 @@ class Vq3dRecipe:
         terms["quantizer"] = self.loss.quantizer_weight * encoded.quantized.loss
         taught = has_disparity.nonzero().flatten()
         if len(taught):
-            field = self.model.field(_take(planes, taught))
+            if len(taught) < len(image):
+                field = self.model.field(_take(planes, taught))
             if self.loss.novel_weight or self.loss.novel_depth_weight:
                 terms |= self._novel(field, batch, taught, generator)
             if self.model.refiner is not None and isinstance(field, ViewSpaceField):
