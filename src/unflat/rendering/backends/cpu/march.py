@@ -1,0 +1,411 @@
+"""Light along rays, block by block of samples, forward and back: the same loop for every field.
+
+A block is up to RAYS rays times SLAB intervals, small enough for a core's own cache. A field comes
+as a named tuple of arrays; for it, its module registers (with numba's ``overload``) the four
+functions that are declared here: `workspace`, `measure`, `ask`, `pull`.
+
+With d_i = density_i length_i, T_i = exp(-sum over j < i of d_j), w_i = T_i (1 - exp(-d_i)) and g_i
+the gradient that weight i receives, its own and through the features,
+
+    dL/dd_i = g_i T_(i+1) - sum over j > i of g_j w_j.
+
+The sum over all j is known from what the march forward gave, so one march front to back makes all
+gradients, and nothing is kept but features and weights.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unflat.rendering.backends.cpu.dense import STRIDE
+from unflat.rendering.backends.cpu.functions import exponential
+from unflat.rendering.backends.cpu.simd import (
+    LANES,
+    compiled,
+    fma,
+    inlined,
+    load,
+    splat,
+    store,
+)
+
+SLAB = 8
+"""Intervals of a block; between blocks, rays whose light is spent are left."""
+RAYS = STRIDE // SLAB
+"""Rays of a block."""
+
+
+class Block(NamedTuple):
+    """Samples that are asked together; sample of lane r in interval i stands at i * lanes + r."""
+
+    x: Any
+    """Middles of the intervals, world units; STRIDE numbers, like all that follow."""
+    y: Any
+    z: Any
+    length: Any
+    density: Any
+    weight: Any
+    features: Any
+    """Channel by channel: channels * STRIDE."""
+    density_gradient: Any
+    feature_gradient: Any
+    x_gradient: Any
+    y_gradient: Any
+    z_gradient: Any
+    length_gradient: Any
+
+
+def workspace(field):  # noqa: ANN001, ANN201
+    """Arrays that `ask` and `pull` need for one block, made once for many."""
+    raise NotImplementedError
+
+
+def measure(field, line, near, far):  # noqa: ANN001, ANN201
+    """Lengths of intervals where the field measures them, for one vector of rays.
+
+    Args:
+        field: the named tuple.
+        line: origins and directions, six vectors.
+        near: distances where the intervals begin.
+        far: where they end.
+    """
+    raise NotImplementedError
+
+
+def ask(field, scene, block, space, count):  # noqa: ANN001, ANN201
+    """Writes density and features of ``count`` samples; keeps in ``space`` what `pull` needs."""
+    raise NotImplementedError
+
+
+def pull(field, gradients, scene, block, space, count, cameras):  # noqa: ANN001, ANN201
+    """Takes gradients of density and features on to the field's arrays, right after `ask`.
+
+    With ``cameras`` it also writes gradients of the samples' places.
+    """
+    raise NotImplementedError
+
+
+@compiled
+def forward(  # noqa: ANN201
+    field,  # noqa: ANN001
+    rays,  # noqa: ANN001
+    scene,  # noqa: ANN001
+    first,  # noqa: ANN001
+    last,  # noqa: ANN001
+    channels,  # noqa: ANN001
+    opaque_last,  # noqa: ANN001
+    least_light,  # noqa: ANN001
+    features,  # noqa: ANN001
+    weights,  # noqa: ANN001
+):
+    """Marches rays ``first`` to ``last`` (of all scenes, in one count) through a scene.
+
+    Args:
+        field: a named tuple.
+        rays: `RayArrays`.
+        scene: which of the field's.
+        first: ray.
+        last: ray after the last one.
+        channels: of the features.
+        opaque_last: the last interval takes all light that is left.
+        least_light: what a ray may lose by ending early.
+        features: written; rays * channels, 0 before.
+        weights: written; rays * n, 0 before.
+    """
+    n = rays.intervals
+    block, space = _block(channels), workspace(field)
+    line, alive = np.zeros(6 * RAYS, np.float32), np.zeros(RAYS, np.int64)
+    light, sums = np.zeros(RAYS, np.float32), np.zeros(channels * RAYS, np.float32)
+    for start in range(first, last, RAYS):
+        left = min(RAYS, last - start)
+        for lane in range(left):
+            alive[lane], light[lane] = start + lane, 1
+        for begin in range(0, n, SLAB):
+            slab = min(SLAB, n - begin)
+            lanes = _aim(rays, alive, left, light, line)
+            _cut(field, rays, alive, left, line, begin, slab, lanes, block)
+            ask(field, scene, block, space, slab * lanes)
+            closed = slab - 1 if opaque_last and begin + slab == n else slab
+            _shine(block, light, sums, lanes, slab, closed, channels)
+            for lane in range(left):
+                ray = alive[lane]
+                for k in range(channels):
+                    features[ray * channels + k] += sums[k * RAYS + lane]
+                for i in range(slab):
+                    weights[ray * n + begin + i] = block.weight[i * lanes + lane]
+            left = _keep(alive, light, left, least_light)
+            if left == 0:
+                break
+
+
+@compiled
+def backward(  # noqa: ANN201
+    field,  # noqa: ANN001
+    gradients,  # noqa: ANN001
+    rays,  # noqa: ANN001
+    scene,  # noqa: ANN001
+    first,  # noqa: ANN001
+    last,  # noqa: ANN001
+    channels,  # noqa: ANN001
+    opaque_last,  # noqa: ANN001
+    least_light,  # noqa: ANN001
+    given,  # noqa: ANN001
+    cameras,  # noqa: ANN001
+):
+    """Marches again, now with gradients.
+
+    Args:
+        field: as in `forward`, likewise rays, scene, first, last, channels, opaque_last and
+            least_light.
+        gradients: a named tuple of the field's, added to.
+        given: `Given`; what `forward` wrote, and what is asked of it.
+        cameras: whether origins and directions get gradients.
+    """
+    n = rays.intervals
+    block, space = _block(channels), workspace(field)
+    line, alive = np.zeros(6 * RAYS, np.float32), np.zeros(RAYS, np.int64)
+    light, rest = np.zeros(RAYS, np.float32), np.zeros(RAYS, np.float32)
+    wish, shares = np.zeros(channels * RAYS, np.float32), np.zeros(STRIDE, np.float32)
+    for start in range(first, last, RAYS):
+        left = min(RAYS, last - start)
+        for lane in range(left):
+            alive[lane], light[lane] = start + lane, 1
+            rest[lane] = _all_that_follows(given, start + lane, n, channels)
+        for begin in range(0, n, SLAB):
+            slab = min(SLAB, n - begin)
+            lanes = _aim(rays, alive, left, light, line)
+            _cut(field, rays, alive, left, line, begin, slab, lanes, block)
+            ask(field, scene, block, space, slab * lanes)
+            _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares)
+            closed = slab - 1 if opaque_last and begin + slab == n else slab
+            _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
+            pull(field, gradients, scene, block, space, slab * lanes, cameras)
+            if cameras:
+                _to_cameras(rays, given, alive, left, lanes, begin, slab, block)
+            if given.lengths.size:
+                for lane in range(left):
+                    for i in range(slab):
+                        at = alive[lane] * n + begin + i
+                        given.lengths[at] = block.length_gradient[i * lanes + lane]
+            left = _keep_with(alive, light, rest, left, least_light)
+            if left == 0:
+                break
+
+
+class RayArrays(NamedTuple):
+    """Rays of all scenes, one after the other."""
+
+    origins: Any
+    """Rays * 3."""
+    directions: Any
+    edges: Any
+    """Rays * (intervals + 1)."""
+    lengths: Any
+    """Rays * intervals, or nothing: as the field measures them."""
+    intervals: int
+
+
+class Given(NamedTuple):
+    """What the march back starts from, and where it leaves gradients of rays."""
+
+    features: Any
+    """As `forward` wrote them."""
+    weights: Any
+    feature_gradient: Any
+    weight_gradient: Any
+    origins: Any
+    """Written, if cameras get gradients; rays * 3."""
+    directions: Any
+    lengths: Any
+    """Written, unless it has no room."""
+
+
+@inlined
+def _block(channels):  # noqa: ANN001, ANN202
+    one = np.zeros(STRIDE, np.float32)
+    many = np.zeros(channels * STRIDE, np.float32)
+    return Block(
+        one,
+        one.copy(),
+        one.copy(),
+        one.copy(),
+        one.copy(),
+        one.copy(),
+        many,
+        one.copy(),
+        many.copy(),
+        one.copy(),
+        one.copy(),
+        one.copy(),
+        one.copy(),
+    )
+
+
+@inlined
+def _aim(rays, alive, left, light, line):  # noqa: ANN001, ANN202
+    """Fills whole vectors with rays; the last is repeated, without light. Gives their number."""
+    lanes = (left + LANES - 1) // LANES * LANES
+    for lane in range(lanes):
+        ray = alive[min(lane, left - 1)]
+        for axis in range(3):
+            line[axis * RAYS + lane] = rays.origins[ray * 3 + axis]
+            line[(3 + axis) * RAYS + lane] = rays.directions[ray * 3 + axis]
+        if lane >= left:
+            light[lane] = 0
+    return lanes
+
+
+@inlined
+def _cut(field, rays, alive, left, line, begin, slab, lanes, block):  # noqa: ANN001, ANN202
+    """Middles of the intervals and their lengths."""
+    n, given = rays.intervals, rays.lengths.size > 0
+    near, far = block.x, block.y  # until they are places
+    for lane in range(lanes):
+        ray = alive[min(lane, left - 1)]
+        edge = ray * (n + 1) + begin
+        for i in range(slab):
+            near[i * lanes + lane] = rays.edges[edge + i]
+            far[i * lanes + lane] = rays.edges[edge + i + 1]
+            if given:
+                block.length[i * lanes + lane] = rays.lengths[ray * n + begin + i]
+    half = splat(np.float32(0.5))
+    for v in range(0, lanes, LANES):
+        ox, oy, oz = load(line, v), load(line, RAYS + v), load(line, 2 * RAYS + v)
+        dx, dy, dz = load(line, 3 * RAYS + v), load(line, 4 * RAYS + v), load(line, 5 * RAYS + v)
+        for at in range(v, slab * lanes, lanes):
+            start, end = load(near, at), load(far, at)
+            if not given:
+                store(block.length, at, measure(field, (ox, oy, oz, dx, dy, dz), start, end))
+            middle = half * (start + end)
+            store(block.x, at, fma(middle, dx, ox))
+            store(block.y, at, fma(middle, dy, oy))
+            store(block.z, at, fma(middle, dz, oz))
+
+
+@inlined
+def _shine(block, light, sums, lanes, slab, closed, channels):  # noqa: ANN001, ANN202
+    """Weights of a block, the light that passes it, and what it adds to features.
+
+    Interval ``closed`` takes all light; none does if it is ``slab``.
+    """
+    zero, one = splat(np.float32(0)), splat(np.float32(1))
+    for v in range(0, lanes, LANES):
+        passing = load(light, v)
+        for i in range(slab):
+            at = i * lanes + v
+            through = exponential(zero - load(block.density, at) * load(block.length, at))
+            if i == closed:
+                through = zero
+            store(block.weight, at, passing * (one - through))
+            passing = passing * through
+        store(light, v, passing)
+        for k in range(channels):
+            a = zero
+            for at in range(v, slab * lanes, lanes):
+                a = fma(load(block.weight, at), load(block.features, k * STRIDE + at), a)
+            store(sums, k * RAYS + v, a)
+
+
+@inlined
+def _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels):  # noqa: ANN001, ANN202
+    """Gradients of a block's density, features and lengths.
+
+    Args:
+        block: read and written.
+        light: that reaches the block; becomes what passes it.
+        rest: sum of g_j w_j over this block and all that follow; becomes that of what follows.
+        wish: gradients of the rays' features, channels * RAYS.
+        shares: gradients of the block's weights.
+        lanes: rays in the block, whole vectors.
+        slab: intervals.
+        closed: as in `_shine`.
+        channels: of the features.
+    """
+    zero, one = splat(np.float32(0)), splat(np.float32(1))
+    for v in range(0, lanes, LANES):
+        passing, following = load(light, v), load(rest, v)
+        for i in range(slab):
+            at = i * lanes + v
+            density, length = load(block.density, at), load(block.length, at)
+            through = exponential(zero - density * length)
+            if i == closed:
+                through = zero
+            weight = passing * (one - through)
+            g = load(shares, at)
+            for k in range(channels):
+                asked = load(wish, k * RAYS + v)
+                g = fma(asked, load(block.features, k * STRIDE + at), g)
+                store(block.feature_gradient, k * STRIDE + at, asked * weight)
+            passing = passing * through
+            following = following - g * weight
+            change = g * passing - following
+            if i == closed:
+                change = zero
+            store(block.density_gradient, at, change * length)
+            store(block.length_gradient, at, change * density)
+        store(light, v, passing)
+        store(rest, v, following)
+
+
+@inlined
+def _all_that_follows(given, ray, n, channels):  # noqa: ANN001, ANN202
+    """Sum of g_j w_j over a whole ray, from what the march forward gave."""
+    following = np.float32(0)
+    for k in range(ray * channels, (ray + 1) * channels):
+        following += given.feature_gradient[k] * given.features[k]
+    for i in range(ray * n, (ray + 1) * n):
+        following += given.weight_gradient[i] * given.weights[i]
+    return following
+
+
+@inlined
+def _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares):  # noqa: ANN001, ANN202
+    """Gradients that come in, lane by lane; 0 for repeated rays."""
+    for lane in range(lanes):
+        ray, real = alive[min(lane, left - 1)], lane < left
+        for k in range(channels):
+            value = given.feature_gradient[ray * channels + k]
+            wish[k * RAYS + lane] = value if real else np.float32(0)
+        for i in range(slab):
+            value = given.weight_gradient[ray * n + begin + i]
+            shares[i * lanes + lane] = value if real else np.float32(0)
+
+
+@inlined
+def _to_cameras(rays, given, alive, left, lanes, begin, slab, block):  # noqa: ANN001, ANN202
+    """What the samples' places ask of origins and directions."""
+    half = np.float32(0.5)
+    for lane in range(left):
+        ray = alive[lane]
+        edge = ray * (rays.intervals + 1) + begin
+        for i in range(slab):
+            middle = half * (rays.edges[edge + i] + rays.edges[edge + i + 1])
+            at = i * lanes + lane
+            gx, gy, gz = block.x_gradient[at], block.y_gradient[at], block.z_gradient[at]
+            given.origins[ray * 3] += gx
+            given.origins[ray * 3 + 1] += gy
+            given.origins[ray * 3 + 2] += gz
+            given.directions[ray * 3] += middle * gx
+            given.directions[ray * 3 + 1] += middle * gy
+            given.directions[ray * 3 + 2] += middle * gz
+
+
+@inlined
+def _keep(alive, light, left, least_light):  # noqa: ANN001, ANN202
+    """Moves rays that still carry light to the front; gives their number."""
+    kept = 0
+    for lane in range(left):
+        if light[lane] > least_light:
+            alive[kept], light[kept] = alive[lane], light[lane]
+            kept += 1
+    return kept
+
+
+@inlined
+def _keep_with(alive, light, rest, left, least_light):  # noqa: ANN001, ANN202
+    kept = 0
+    for lane in range(left):
+        if light[lane] > least_light:
+            alive[kept], light[kept], rest[kept] = alive[lane], light[lane], rest[lane]
+            kept += 1
+    return kept
