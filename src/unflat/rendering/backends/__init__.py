@@ -10,6 +10,8 @@ variable ``UNFLAT_BACKEND`` force one:
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from typing import Literal, get_args
 
 from unflat.fields.field import Field
@@ -70,8 +72,13 @@ def pick(field: Field, rays: Rays) -> Backend:
     return REFERENCE
 
 
+@cache
 def _fused(device: str) -> list[Backend]:
     """Fused backends for a kind of device, as far as they are installed."""
+    if device == "cpu" and find_spec("numba"):
+        from unflat.rendering.backends.cpu.backend import Cpu
+
+        return [Cpu()]
     return []
 
 

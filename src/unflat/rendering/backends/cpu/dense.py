@@ -14,8 +14,8 @@ SAMPLES_OF_TILE = 4 * LANES
 
 
 @inlined
-def layer(weight, bias, x, y, out, into, count):  # noqa: ANN001, ANN201
-    """y = weight x + bias for ``count`` samples, rounded up to whole tiles.
+def layer(weight, bias, x, y, out, into, count):
+    """Y = weight x + bias for ``count`` samples, rounded up to whole tiles.
 
     Args:
         weight: out * into.
@@ -52,7 +52,7 @@ def layer(weight, bias, x, y, out, into, count):  # noqa: ANN001, ANN201
 
 
 @inlined
-def add_products(sums, x, y, out, into, count):  # noqa: ANN001, ANN201
+def add_products(sums, x, y, out, into, count):
     """sums[j, c] += y_j x_c, one sum for every lane: the gradient of a layer's weight.
 
     Args:
@@ -91,7 +91,7 @@ def add_products(sums, x, y, out, into, count):  # noqa: ANN001, ANN201
 
 
 @inlined
-def add_rows(sums, y, out, count):  # noqa: ANN001, ANN201
+def add_rows(sums, y, out, count):
     """sums[j] += y_j, one sum for every lane: the gradient of a layer's bias."""
     for j in range(out):
         a = load(sums, j * LANES)
@@ -101,7 +101,7 @@ def add_rows(sums, y, out, count):  # noqa: ANN001, ANN201
 
 
 @inlined
-def _put(array, place, a, b, c, d):  # noqa: ANN001, ANN202
+def _put(array, place, a, b, c, d):
     store(array, place, a)
     store(array, place + LANES, b)
     store(array, place + 2 * LANES, c)
@@ -109,7 +109,7 @@ def _put(array, place, a, b, c, d):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _four(array, place):  # noqa: ANN001, ANN202
+def _four(array, place):
     return (
         load(array, place),
         load(array, place + LANES),

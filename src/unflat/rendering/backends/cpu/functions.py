@@ -17,7 +17,7 @@ from unflat.rendering.backends.cpu.simd import (
 
 
 @inlined
-def exponential(x):  # noqa: ANN001, ANN201
+def exponential(x):
     """e^x to 2e-7 relative, for x in [-87, 88]; what lies beyond is held there.
 
     x = n ln 2 + r with |r| <= ln 2 / 2; e^r is a polynomial (Cephes), 2^n an exponent. Adding
@@ -37,14 +37,14 @@ def exponential(x):  # noqa: ANN001, ANN201
 
 
 @inlined
-def sigmoid(x):  # noqa: ANN001, ANN201
+def sigmoid(x):
     """1 / (1 + e^-x)."""
     one = splat(1.0)
     return one / (one + exponential(splat(0.0) - x))
 
 
 @inlined
-def softplus(x):  # noqa: ANN001, ANN201
+def softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + u) with u = e^-|x|, to 2e-7.
 
     log(1 + u) / u on [0, 1] is a polynomial fitted at Chebyshev points.
@@ -62,6 +62,6 @@ def softplus(x):  # noqa: ANN001, ANN201
 
 
 @inlined
-def slope_of_softplus(y):  # noqa: ANN001, ANN201
+def slope_of_softplus(y):
     """The derivative of softplus where its value is y: sigmoid(x) = 1 - e^-y."""
     return splat(1.0) - exponential(splat(0.0) - y)

@@ -13,9 +13,13 @@ The sum over all j is known from what the march forward gave, so one march front
 gradients, and nothing is kept but features and weights.
 """
 
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from unflat.rendering.backends.cpu.dense import STRIDE
 from unflat.rendering.backends.cpu.functions import exponential
@@ -55,12 +59,28 @@ class Block(NamedTuple):
     length_gradient: Any
 
 
-def workspace(field):  # noqa: ANN001, ANN201
+def implements(function: Callable[..., Any], kind: type) -> Callable[..., Any]:
+    """Registers what one of the functions below does for fields of a kind of named tuple."""
+
+    def register(body: Callable[..., Any]) -> Callable[..., Any]:
+        body = inspect.unwrap(body)
+
+        def chosen(field, *rest):
+            named = isinstance(field, types.NamedTuple) and field.instance_class is kind
+            return body if named else None
+
+        overload(function, strict=False)(chosen)
+        return body
+
+    return register
+
+
+def workspace(field):
     """Arrays that `ask` and `pull` need for one block, made once for many."""
     raise NotImplementedError
 
 
-def measure(field, line, near, far):  # noqa: ANN001, ANN201
+def measure(field, line, near, far):
     """Lengths of intervals where the field measures them, for one vector of rays.
 
     Args:
@@ -72,12 +92,12 @@ def measure(field, line, near, far):  # noqa: ANN001, ANN201
     raise NotImplementedError
 
 
-def ask(field, scene, block, space, count):  # noqa: ANN001, ANN201
+def ask(field, scene, block, space, count):
     """Writes density and features of ``count`` samples; keeps in ``space`` what `pull` needs."""
     raise NotImplementedError
 
 
-def pull(field, gradients, scene, block, space, count, cameras):  # noqa: ANN001, ANN201
+def pull(field, gradients, scene, block, space, count, cameras):
     """Takes gradients of density and features on to the field's arrays, right after `ask`.
 
     With ``cameras`` it also writes gradients of the samples' places.
@@ -86,17 +106,17 @@ def pull(field, gradients, scene, block, space, count, cameras):  # noqa: ANN001
 
 
 @compiled
-def forward(  # noqa: ANN201
-    field,  # noqa: ANN001
-    rays,  # noqa: ANN001
-    scene,  # noqa: ANN001
-    first,  # noqa: ANN001
-    last,  # noqa: ANN001
-    channels,  # noqa: ANN001
-    opaque_last,  # noqa: ANN001
-    least_light,  # noqa: ANN001
-    features,  # noqa: ANN001
-    weights,  # noqa: ANN001
+def forward(
+    field,
+    rays,
+    scene,
+    first,
+    last,
+    channels,
+    opaque_last,
+    least_light,
+    features,
+    weights,
 ):
     """Marches rays ``first`` to ``last`` (of all scenes, in one count) through a scene.
 
@@ -139,26 +159,32 @@ def forward(  # noqa: ANN201
 
 
 @compiled
-def backward(  # noqa: ANN201
-    field,  # noqa: ANN001
-    gradients,  # noqa: ANN001
-    rays,  # noqa: ANN001
-    scene,  # noqa: ANN001
-    first,  # noqa: ANN001
-    last,  # noqa: ANN001
-    channels,  # noqa: ANN001
-    opaque_last,  # noqa: ANN001
-    least_light,  # noqa: ANN001
-    given,  # noqa: ANN001
-    cameras,  # noqa: ANN001
+def backward(
+    field,
+    gradients,
+    rays,
+    scene,
+    first,
+    last,
+    channels,
+    opaque_last,
+    least_light,
+    given,
+    cameras,
 ):
     """Marches again, now with gradients.
 
     Args:
-        field: as in `forward`, likewise rays, scene, first, last, channels, opaque_last and
-            least_light.
+        field: as in `forward`.
         gradients: a named tuple of the field's, added to.
-        given: `Given`; what `forward` wrote, and what is asked of it.
+        rays: as in `forward`.
+        scene: as in `forward`.
+        first: ray.
+        last: ray after the last one.
+        channels: of the features.
+        opaque_last: as in `forward`.
+        least_light: as in `forward`.
+        given: what `forward` wrote, what is asked of it, and room for gradients of rays.
         cameras: whether origins and directions get gradients.
     """
     n = rays.intervals
@@ -221,7 +247,7 @@ class Given(NamedTuple):
 
 
 @inlined
-def _block(channels):  # noqa: ANN001, ANN202
+def _block(channels):
     one = np.zeros(STRIDE, np.float32)
     many = np.zeros(channels * STRIDE, np.float32)
     return Block(
@@ -242,7 +268,7 @@ def _block(channels):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _aim(rays, alive, left, light, line):  # noqa: ANN001, ANN202
+def _aim(rays, alive, left, light, line):
     """Fills whole vectors with rays; the last is repeated, without light. Gives their number."""
     lanes = (left + LANES - 1) // LANES * LANES
     for lane in range(lanes):
@@ -256,7 +282,7 @@ def _aim(rays, alive, left, light, line):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _cut(field, rays, alive, left, line, begin, slab, lanes, block):  # noqa: ANN001, ANN202
+def _cut(field, rays, alive, left, line, begin, slab, lanes, block):
     """Middles of the intervals and their lengths."""
     n, given = rays.intervals, rays.lengths.size > 0
     near, far = block.x, block.y  # until they are places
@@ -283,7 +309,7 @@ def _cut(field, rays, alive, left, line, begin, slab, lanes, block):  # noqa: AN
 
 
 @inlined
-def _shine(block, light, sums, lanes, slab, closed, channels):  # noqa: ANN001, ANN202
+def _shine(block, light, sums, lanes, slab, closed, channels):
     """Weights of a block, the light that passes it, and what it adds to features.
 
     Interval ``closed`` takes all light; none does if it is ``slab``.
@@ -307,7 +333,7 @@ def _shine(block, light, sums, lanes, slab, closed, channels):  # noqa: ANN001, 
 
 
 @inlined
-def _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels):  # noqa: ANN001, ANN202
+def _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels):
     """Gradients of a block's density, features and lengths.
 
     Args:
@@ -348,7 +374,7 @@ def _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
 
 
 @inlined
-def _all_that_follows(given, ray, n, channels):  # noqa: ANN001, ANN202
+def _all_that_follows(given, ray, n, channels):
     """Sum of g_j w_j over a whole ray, from what the march forward gave."""
     following = np.float32(0)
     for k in range(ray * channels, (ray + 1) * channels):
@@ -359,7 +385,7 @@ def _all_that_follows(given, ray, n, channels):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares):  # noqa: ANN001, ANN202
+def _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares):
     """Gradients that come in, lane by lane; 0 for repeated rays."""
     for lane in range(lanes):
         ray, real = alive[min(lane, left - 1)], lane < left
@@ -372,7 +398,7 @@ def _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares): 
 
 
 @inlined
-def _to_cameras(rays, given, alive, left, lanes, begin, slab, block):  # noqa: ANN001, ANN202
+def _to_cameras(rays, given, alive, left, lanes, begin, slab, block):
     """What the samples' places ask of origins and directions."""
     half = np.float32(0.5)
     for lane in range(left):
@@ -391,7 +417,7 @@ def _to_cameras(rays, given, alive, left, lanes, begin, slab, block):  # noqa: A
 
 
 @inlined
-def _keep(alive, light, left, least_light):  # noqa: ANN001, ANN202
+def _keep(alive, light, left, least_light):
     """Moves rays that still carry light to the front; gives their number."""
     kept = 0
     for lane in range(left):
@@ -402,7 +428,7 @@ def _keep(alive, light, left, least_light):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _keep_with(alive, light, rest, left, least_light):  # noqa: ANN001, ANN202
+def _keep_with(alive, light, rest, left, least_light):
     kept = 0
     for lane in range(left):
         if light[lane] > least_light:

@@ -30,19 +30,19 @@ CORNERS = 4
 
 
 @inlined
-def place_corners(  # noqa: ANN201
-    places,  # noqa: ANN001
-    column,  # noqa: ANN001
-    row,  # noqa: ANN001
-    slot,  # noqa: ANN001
-    corners,  # noqa: ANN001
-    shares,  # noqa: ANN001
-    slopes,  # noqa: ANN001
-    start,  # noqa: ANN001
-    height,  # noqa: ANN001
-    width,  # noqa: ANN001
-    size,  # noqa: ANN001
-    count,  # noqa: ANN001
+def place_corners(
+    places,
+    column,
+    row,
+    slot,
+    corners,
+    shares,
+    slopes,
+    start,
+    height,
+    width,
+    size,
+    count,
 ):
     """Where the four texels around each sample lie in memory, and how much each counts.
 
@@ -93,7 +93,7 @@ def place_corners(  # noqa: ANN201
 
 
 @inlined
-def gather(table, base, corners, shares, slot, planes, size, texels, count):  # noqa: ANN001, ANN201
+def gather(table, base, corners, shares, slot, planes, size, texels, count):
     """Sums of weighted texels, ``size`` numbers side by side for each sample.
 
     Args:
@@ -129,7 +129,7 @@ def gather(table, base, corners, shares, slot, planes, size, texels, count):  # 
 
 
 @inlined
-def scatter(gradient, base, corners, shares, slot, planes, size, texels, count):  # noqa: ANN001, ANN201
+def scatter(gradient, base, corners, shares, slot, planes, size, texels, count):
     """The way back through `gather`: adds what each sample asks for to its texels."""
     first, last = slot * CORNERS * STRIDE, (slot + planes) * CORNERS * STRIDE
     for s in range(count):
@@ -141,25 +141,30 @@ def scatter(gradient, base, corners, shares, slot, planes, size, texels, count):
 
 
 @inlined
-def pull_coordinates(  # noqa: ANN201
-    table,  # noqa: ANN001
-    base,  # noqa: ANN001
-    corners,  # noqa: ANN001
-    shares,  # noqa: ANN001
-    slopes,  # noqa: ANN001
-    slot,  # noqa: ANN001
-    size,  # noqa: ANN001
-    texels,  # noqa: ANN001
-    gradient,  # noqa: ANN001
-    column,  # noqa: ANN001
-    row,  # noqa: ANN001
-    count,  # noqa: ANN001
+def pull_coordinates(
+    table,
+    base,
+    corners,
+    shares,
+    slopes,
+    slot,
+    size,
+    texels,
+    gradient,
+    column,
+    row,
+    count,
 ):
     """Gradients of the coordinates that one plane was looked up at, added.
 
     Args:
-        table: as in `gather`, likewise base, corners, shares, slot and size.
+        table: as in `gather`.
+        base: as in `gather`.
+        corners: as in `gather`.
+        shares: as in `gather`.
         slopes: from `place_corners`.
+        slot: the plane.
+        size: as in `gather`.
         texels: gradients of what was looked up; count * size.
         gradient: of the places, STRIDE for each, added to.
         column: where the first coordinate's begins.
@@ -188,7 +193,7 @@ def pull_coordinates(  # noqa: ANN201
 
 
 @inlined
-def to_channels(texels, size, x, first, count):  # noqa: ANN001, ANN201
+def to_channels(texels, size, x, first, count):
     """Sample by sample into channel by channel, from channel ``first`` of x on."""
     for s in range(0, count, LANES):
         for c in range(0, size, LANES):
@@ -196,7 +201,7 @@ def to_channels(texels, size, x, first, count):  # noqa: ANN001, ANN201
 
 
 @inlined
-def to_samples(x, first, texels, size, count):  # noqa: ANN001, ANN201
+def to_samples(x, first, texels, size, count):
     """Channel by channel into sample by sample."""
     for s in range(0, count, LANES):
         for c in range(0, size, LANES):
@@ -204,7 +209,7 @@ def to_samples(x, first, texels, size, count):  # noqa: ANN001, ANN201
 
 
 @inlined
-def _inside(place, last, scale):  # noqa: ANN001, ANN202
+def _inside(place, last, scale):
     """The scale where 0 < place < last, else 0."""
     zero = splat(np.float32(0))
     return where_less(zero, place, where_less(place, last, scale, zero), zero)

@@ -13,14 +13,20 @@ Vectors know ``+ - *`` and what follows. Positions in arrays are flat, counted i
 checked: an array given here is contiguous and long enough.
 """
 
+import functools
+import hashlib
+import inspect
 import operator
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import llvmlite.binding as llvm
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.datamodel import models
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, register_model
@@ -36,12 +42,31 @@ _RULES: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"c
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiles an entry point: called from Python, without its lock, kept on disk."""
-    return njit(function, cache=True, **_RULES)
+    with patch.object(config, "CACHE_DIR", str(_machine_code())):
+        return njit(inspect.unwrap(function), cache=True, **_RULES)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compiles a part of others into each of them."""
-    return njit(function, forceinline=True, **_RULES)
+    return njit(inspect.unwrap(function), forceinline=True, **_RULES)
+
+
+def _intrinsic(function: Callable[..., Any]) -> Any:
+    return intrinsic(inspect.unwrap(function))
+
+
+@functools.cache
+def _machine_code() -> Path:
+    """Where compiled entry points are kept: one folder for each state of this package's sources.
+
+    Numba itself looks only whether the entry point's own file has changed.
+    """
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = os.environ.get("NUMBA_CACHE_DIR") or caches / "unflat"
+    return Path(folder) / f"kernels-{digest.hexdigest()[:16]}"
 
 
 class _Vector(types.Type):
@@ -78,7 +103,7 @@ def _operator(symbol: Any, kind: _Vector, instruction: str) -> None:
     class Template(ConcreteTemplate):
         cases = [signature(kind, kind, kind)]  # noqa: RUF012  numba's own way
 
-    infer_global(symbol)(Template)
+    infer_global(symbol)(Template)  # pyright: ignore[reportOptionalCall]
 
     @lower_builtin(symbol, kind, kind)
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
@@ -105,19 +130,19 @@ def _call(builder: Any, name: str, result: Any, args: Any) -> Any:
 def _one(result: Any, kind: Any, emit: Callable[..., Any]) -> Any:
     """A function of one value whose instructions ``emit(builder, value)`` writes."""
 
-    def typed(typing, a):  # noqa: ANN001, ANN202
+    def typed(typing, a):
         return result(kind), lambda context, builder, sig, args: emit(builder, *args)
 
-    return intrinsic(typed)
+    return _intrinsic(typed)
 
 
 def _two(emit: Callable[..., Any]) -> Any:
     """The same of two vectors of floats."""
 
-    def typed(typing, a, b):  # noqa: ANN001, ANN202
+    def typed(typing, a, b):
         return floats(floats, floats), lambda context, builder, sig, args: emit(builder, *args)
 
-    return intrinsic(typed)
+    return _intrinsic(typed)
 
 
 def _llvm(name: str) -> Callable[..., Any]:
@@ -170,21 +195,21 @@ def _sum(builder: Any, value: Any) -> Any:
     return builder.extract_element(value, ir.Constant(_INT, 0))
 
 
-@intrinsic
-def fma(typing, a, b, c):  # noqa: ANN001, ANN201
+@_intrinsic
+def fma(typing, a, b, c):
     """A times b plus c, rounded once where the processor can."""
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         return _llvm("fmuladd")(builder, *args)
 
     return floats(floats, floats, floats), make
 
 
-@intrinsic
-def where_less(typing, a, b, yes, no):  # noqa: ANN001, ANN201
+@_intrinsic
+def where_less(typing, a, b, yes, no):
     """``yes`` in lanes where a < b, else ``no`` (also where one is not a number)."""
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         return builder.select(builder.fcmp_ordered("<", *args[:2]), *args[2:])
 
     return floats(floats, floats, floats, floats), make
@@ -194,13 +219,13 @@ def _address(context: Any, builder: Any, array_type: Any, array: Any, place: Any
     return builder.gep(context.make_array(array_type)(context, builder, array).data, [place])
 
 
-@intrinsic
-def load(typing, array, place):  # noqa: ANN001, ANN201
+@_intrinsic
+def load(typing, array, place):
     """The vector that begins at a place of an array of float32, int32 or bfloat16 (as int16)."""
     whole = array.dtype == types.int32
     half = array.dtype == types.int16
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         place = _address(context, builder, sig.args[0], *args)
         if half:  # bfloat16 is the upper half of float32
             shorts = ir.VectorType(ir.IntType(16), LANES)
@@ -213,11 +238,11 @@ def load(typing, array, place):  # noqa: ANN001, ANN201
     return (ints if whole else floats)(array, types.intp), make
 
 
-@intrinsic
-def store(typing, array, place, value):  # noqa: ANN001, ANN201
+@_intrinsic
+def store(typing, array, place, value):
     """Writes a vector from a place of an array on."""
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         place = _address(context, builder, sig.args[0], *args[:2])
         builder.store(args[2], builder.bitcast(place, args[2].type.as_pointer()), align=4)
         return context.get_dummy_value()
@@ -225,21 +250,21 @@ def store(typing, array, place, value):  # noqa: ANN001, ANN201
     return types.void(array, types.intp, value), make
 
 
-@intrinsic
-def peek(typing, array, place):  # noqa: ANN001, ANN201
+@_intrinsic
+def peek(typing, array, place):
     """One number of an array, its place not checked."""
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         return builder.load(_address(context, builder, sig.args[0], *args))
 
     return array.dtype(array, types.intp), make
 
 
-@intrinsic
-def transpose(typing, source, place, stride, target, to, step):  # noqa: ANN001, ANN201
+@_intrinsic
+def transpose(typing, source, place, stride, target, to, step):
     """Turns LANES rows of LANES numbers, ``stride`` apart, into columns, ``step`` apart."""
 
-    def make(context, builder, sig, args):  # noqa: ANN001, ANN202
+    def make(context, builder, sig, args):
         source, place, stride, target, to, step = args
         rows = []
         for _ in range(LANES):

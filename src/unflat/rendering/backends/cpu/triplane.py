@@ -1,12 +1,15 @@
 """Three planes and a network of one hidden layer (`unflat.fields.TriplaneField`) for the march."""
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from numba import types
-from numba.extending import overload
+import torch
+from torch import Tensor
 
+from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.rendering.backends.cpu import march
+from unflat.rendering.backends.cpu.adapter import cropped, flat, multiple, padded
 from unflat.rendering.backends.cpu.dense import STRIDE, add_products, add_rows, layer
 from unflat.rendering.backends.cpu.functions import sigmoid, slope_of_softplus, softplus
 from unflat.rendering.backends.cpu.planes import (
@@ -90,118 +93,180 @@ class Space(NamedTuple):
     """Gradient of ``places``."""
 
 
-def _is_triplane(field: Any) -> bool:
-    return isinstance(field, types.NamedTuple) and field.instance_class is Triplane
+class TriplaneAdapter:
+    """`TriplaneField` with a `FeatureDecoder`, in a box or over contracted space."""
 
+    gradients: ClassVar[type] = TriplaneGradients
+    tables: ClassVar[tuple[str, ...]] = ("table",)
+    cameras: ClassVar[bool] = True
 
-@overload(march.workspace)
-def _workspace(field):  # noqa: ANN001, ANN202
-    if not _is_triplane(field):
+    def refuses(self, field: TriplaneField) -> str | None:
+        """Other decoders, and other precisions."""
+        if type(field.decoder) is not FeatureDecoder:
+            return f"it does not know {type(field.decoder).__name__}"
+        decoder = _decoder(field)
+        if field.planes.dtype not in (torch.float32, torch.bfloat16):
+            return f"planes are {field.planes.dtype}; it takes float32 and bfloat16"
+        if decoder.into.weight.dtype != torch.float32:
+            return f"the decoder is {decoder.into.weight.dtype}; it takes float32"
         return None
 
-    def make(field):  # noqa: ANN001, ANN202
-        return Space(
-            np.zeros(3 * STRIDE, np.float32),
-            np.zeros(STRIDE, np.float32),
-            np.zeros(3 * CORNERS * STRIDE, np.int32),
-            np.zeros(3 * CORNERS * STRIDE, np.float32),
-            np.zeros(6 * STRIDE, np.float32),
-            np.zeros(field.size * STRIDE, np.float32),
-            np.zeros(field.size * STRIDE, np.float32),
-            np.zeros(field.hidden * STRIDE, np.float32),
-            np.zeros(field.raw * STRIDE, np.float32),
-            np.zeros(field.hidden * STRIDE, np.float32),
-            np.zeros(3 * STRIDE, np.float32),
+    def tensors(self, field: TriplaneField) -> dict[str, Tensor]:
+        """Planes and the two layers."""
+        decoder = _decoder(field)
+        into, out = decoder.into, decoder.out
+        return {
+            "table": field.planes,
+            "into": into.weight,
+            "into_bias": into.bias,
+            "out": out.weight,
+            "out_bias": out.bias,
+        }
+
+    def channels(self, field: TriplaneField) -> int:
+        """Of the decoder's color."""
+        return _decoder(field).out.out_features - 1
+
+    def arrays(self, field: TriplaneField, tensors: Mapping[str, Tensor]) -> Triplane:
+        """Sizes padded with zeros."""
+        planes, into, out = tensors["table"], tensors["into"], tensors["out"]
+        size, hidden, raw = _sizes(planes, into, out)
+        table = planes.detach().permute(0, 1, 3, 4, 2)
+        into = padded(into, hidden, size)
+        out = padded(out, raw, hidden)
+        box = np.zeros(0, np.float32)
+        if hasattr(field, "bounds"):
+            low, high = field.bounds.detach().float()
+            box = flat(torch.cat([low, 2 / (high - low)]))
+        return Triplane(
+            table=flat(padded(table, *table.shape[:-1], size)),
+            into=flat(into),
+            into_bias=flat(padded(tensors["into_bias"], hidden)),
+            into_back=flat(into.T),
+            out=flat(out),
+            out_bias=flat(padded(tensors["out_bias"], raw)),
+            out_back=flat(out.T),
+            zeros=np.zeros(max(hidden, size), np.float32),
+            box=box,
+            height=planes.shape[-2],
+            width=planes.shape[-1],
+            size=size,
+            hidden=hidden,
+            raw=raw,
+            channels=tensors["out"].shape[0] - 1,
         )
 
-    return make
+    def gradient(
+        self, name: str, array: np.ndarray, field: TriplaneField, tensor: Tensor
+    ) -> Tensor:
+        """Without the padding, in the order of the tensor."""
+        decoder = _decoder(field)
+        size, hidden, raw = _sizes(field.planes, decoder.into.weight, decoder.out.weight)
+        if name == "table":
+            values = torch.from_numpy(array).reshape(*tensor.shape[:2], *tensor.shape[3:], size)
+            return values[..., : tensor.shape[2]].permute(0, 1, 4, 2, 3).to(tensor.dtype)
+        sizes = {"into": (hidden, size), "into_bias": (hidden,), "out": (raw, hidden)}
+        return cropped(array, sizes.get(name, (raw,)), tensor)
 
 
-@overload(march.measure, inline="always")
-def _measure(field, line, near, far):  # noqa: ANN001, ANN202
-    if not _is_triplane(field):
-        return None
-    return lambda field, line, near, far: far - near
+def _decoder(field: TriplaneField) -> FeatureDecoder:
+    assert isinstance(field.decoder, FeatureDecoder)  # others are refused
+    return field.decoder
 
 
-@overload(march.ask)
-def _ask(field, scene, block, space, count):  # noqa: ANN001, ANN202
-    if not _is_triplane(field):
-        return None
+def _sizes(planes: Tensor, into: Tensor, out: Tensor) -> tuple[int, int, int]:
+    """Numbers of a texel, of the hidden layer and of what comes out, with padding."""
+    size = multiple(planes.shape[2], LANES)
+    return size, multiple(into.shape[0], 4), multiple(out.shape[0], 4)
 
-    def ask(field, scene, block, space, count):  # noqa: ANN001, ANN202
-        _place(field, block, space, count)
-        plane = field.height * field.width * field.size
-        for slot in range(3):
-            place_corners(
-                space.places,
-                (slot // 2) * STRIDE,
-                (1 + (slot + 1) // 2) * STRIDE,
-                slot,
-                space.corners,
-                space.shares,
-                space.slopes,
-                slot * plane,
-                field.height,
-                field.width,
-                field.size,
-                count,
-            )
-        base = scene * 3 * plane
-        gather(
-            field.table, base, space.corners, space.shares, 0, 3, field.size, space.texels, count
+
+@march.implements(march.workspace, Triplane)
+def _workspace(field):
+    return Space(
+        np.zeros(3 * STRIDE, np.float32),
+        np.zeros(STRIDE, np.float32),
+        np.zeros(3 * CORNERS * STRIDE, np.int32),
+        np.zeros(3 * CORNERS * STRIDE, np.float32),
+        np.zeros(6 * STRIDE, np.float32),
+        np.zeros(field.size * STRIDE, np.float32),
+        np.zeros(field.size * STRIDE, np.float32),
+        np.zeros(field.hidden * STRIDE, np.float32),
+        np.zeros(field.raw * STRIDE, np.float32),
+        np.zeros(field.hidden * STRIDE, np.float32),
+        np.zeros(3 * STRIDE, np.float32),
+    )
+
+
+@march.implements(march.measure, Triplane)
+def _measure(field, line, near, far):
+    return far - near
+
+
+@march.implements(march.ask, Triplane)
+def _ask(field, scene, block, space, count):
+    _place(field, block, space, count)
+    plane = field.height * field.width * field.size
+    for slot in range(3):
+        place_corners(
+            space.places,
+            (slot // 2) * STRIDE,
+            (1 + (slot + 1) // 2) * STRIDE,
+            slot,
+            space.corners,
+            space.shares,
+            space.slopes,
+            slot * plane,
+            field.height,
+            field.width,
+            field.size,
+            count,
         )
-        to_channels(space.texels, field.size, space.x, 0, count)
-        layer(field.into, field.into_bias, space.x, space.hidden, field.hidden, field.size, count)
-        for at in range(0, field.hidden * STRIDE, STRIDE):
-            for s in range(at, at + count, LANES):
-                store(space.hidden, s, softplus(load(space.hidden, s)))
-        layer(field.out, field.out_bias, space.hidden, space.raw, field.raw, field.hidden, count)
-        _show(field, block, space, count)
+    base = scene * 3 * plane
+    gather(field.table, base, space.corners, space.shares, 0, 3, field.size, space.texels, count)
+    to_channels(space.texels, field.size, space.x, 0, count)
+    layer(field.into, field.into_bias, space.x, space.hidden, field.hidden, field.size, count)
+    for at in range(0, field.hidden * STRIDE, STRIDE):
+        for s in range(at, at + count, LANES):
+            store(space.hidden, s, softplus(load(space.hidden, s)))
+    layer(field.out, field.out_bias, space.hidden, space.raw, field.raw, field.hidden, count)
+    _show(field, block, space, count)
 
-    return ask
 
-
-@overload(march.pull)
-def _pull(field, gradients, scene, block, space, count, cameras):  # noqa: ANN001, ANN202
-    if not _is_triplane(field):
-        return None
-
-    def pull(field, gradients, scene, block, space, count, cameras):  # noqa: ANN001, ANN202
-        _unshow(field, block, space, count)
+@march.implements(march.pull, Triplane)
+def _pull(field, gradients, scene, block, space, count, cameras):
+    _unshow(field, block, space, count)
+    if gradients.out.size:
         add_products(gradients.out, space.hidden, space.raw, field.raw, field.hidden, count)
         add_rows(gradients.out_bias, space.raw, field.raw, count)
-        layer(field.out_back, field.zeros, space.raw, space.change, field.hidden, field.raw, count)
-        for at in range(0, field.hidden * STRIDE, STRIDE):
-            for s in range(at, at + count, LANES):
-                slope = slope_of_softplus(load(space.hidden, s))
-                store(space.change, s, slope * load(space.change, s))
+    layer(field.out_back, field.zeros, space.raw, space.change, field.hidden, field.raw, count)
+    for at in range(0, field.hidden * STRIDE, STRIDE):
+        for s in range(at, at + count, LANES):
+            slope = slope_of_softplus(load(space.hidden, s))
+            store(space.change, s, slope * load(space.change, s))
+    if gradients.into.size:
         add_products(gradients.into, space.x, space.change, field.hidden, field.size, count)
         add_rows(gradients.into_bias, space.change, field.hidden, count)
-        layer(field.into_back, field.zeros, space.change, space.x, field.size, field.hidden, count)
-        to_samples(space.x, 0, space.texels, field.size, count)
-        plane = field.height * field.width * field.size
-        base = scene * 3 * plane
-        if gradients.table.size:
-            scatter(
-                gradients.table,
-                base,
-                space.corners,
-                space.shares,
-                0,
-                3,
-                field.size,
-                space.texels,
-                count,
-            )
-        if cameras:
-            _pull_places(field, base, block, space, count)
-
-    return pull
+    layer(field.into_back, field.zeros, space.change, space.x, field.size, field.hidden, count)
+    to_samples(space.x, 0, space.texels, field.size, count)
+    base = scene * 3 * field.height * field.width * field.size
+    if gradients.table.size:
+        scatter(
+            gradients.table,
+            base,
+            space.corners,
+            space.shares,
+            0,
+            3,
+            field.size,
+            space.texels,
+            count,
+        )
+    if cameras:
+        _pull_places(field, base, block, space, count)
 
 
 @inlined
-def _place(field, block, space, count):  # noqa: ANN001, ANN202
+def _place(field, block, space, count):
     """Coordinates in the planes, and which samples are inside the box (1, else 0)."""
     zero, one = splat(np.float32(0)), splat(np.float32(1))
     places, inside = space.places, space.inside
@@ -223,7 +288,7 @@ def _place(field, block, space, count):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _contraction(x, y, z):  # noqa: ANN001, ANN202
+def _contraction(x, y, z):
     """What a point is multiplied by: half of 1 inside the unit ball, of (2 - 1/r) / r outside."""
     half, one, two = splat(np.float32(0.5)), splat(np.float32(1)), splat(np.float32(2))
     norm = larger(root(fma(x, x, fma(y, y, z * z))), one)
@@ -231,7 +296,7 @@ def _contraction(x, y, z):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _show(field, block, space, count):  # noqa: ANN001, ANN202
+def _show(field, block, space, count):
     """Density and color from what the network gave."""
     zero, one = splat(np.float32(0)), splat(np.float32(1))
     wide, shift = splat(np.float32(1.002)), splat(np.float32(-0.001))
@@ -246,7 +311,7 @@ def _show(field, block, space, count):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _unshow(field, block, space, count):  # noqa: ANN001, ANN202
+def _unshow(field, block, space, count):
     """Gradients of what the network gave, from those of density and color, in its place."""
     zero, one = splat(np.float32(0)), splat(np.float32(1))
     wide, shift = splat(np.float32(1.002)), splat(np.float32(0.001))
@@ -266,7 +331,7 @@ def _unshow(field, block, space, count):  # noqa: ANN001, ANN202
 
 
 @inlined
-def _pull_places(field, base, block, space, count):  # noqa: ANN001, ANN202
+def _pull_places(field, base, block, space, count):
     """From gradients of texels to those of world points."""
     zero, one, two = splat(np.float32(0)), splat(np.float32(1)), splat(np.float32(2))
     half = splat(np.float32(0.5))
