@@ -13,7 +13,7 @@ from torch import nn
 
 from unflat.fields import FeatureDecoder, FieldOutput, TriplaneField
 from unflat.geometry import Camera
-from unflat.rendering import RenderOptions, backends, render, render_rays
+from unflat.rendering import OccupancyGrid, RenderOptions, backends, render, render_rays
 from unflat.rendering.backends import Marching, Rays
 from unflat.rendering.backends.cpu import dense, functions, simd
 from unflat.rendering.backends.cpu.simd import LANES, compiled, load, store
@@ -201,6 +201,33 @@ def test_lengths_can_be_given_and_get_gradients():
             made[backend] = marched.features, marched.weights, lengths.grad
         for fused, reference in zip(made["fused"], made["reference"], strict=True):
             torch.testing.assert_close(fused, reference, atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("opaque_last", [True, False])
+@pytest.mark.parametrize(("scenes", "empty_outside"), [(1, True), (2, False)])
+def test_a_grid_says_what_is_asked(opaque_last, scenes, empty_outside):
+    scene = field(batch=2, box=empty_outside)
+    origins, directions, edges = rays(batch=2, n=50)
+    learned = [origins.requires_grad_(), directions.requires_grad_(), *scene.parameters()]
+    cells = torch.rand(scenes, 5, 6, 7, generator=torch.Generator().manual_seed(0)) < 0.4
+    grid = OccupancyGrid(cells=cells.to(torch.uint8), bounds=BOX, empty_outside=empty_outside)
+    seen = {}
+    for backend in ("reference", "fused"):
+        with backends.use(backend):
+            out = render_rays(scene, origins, directions, edges, opaque_last, grid)
+        loss = out.features.square().sum() + (out.weights * out.middles).sin().sum()
+        gradients = torch.autograd.grad(loss, learned)
+        seen[backend] = out.features.detach(), out.weights.detach(), *gradients
+    for fused, reference in zip(seen["fused"], seen["reference"], strict=True):
+        assert relative(fused, reference) < 5e-5
+
+
+def test_a_full_grid_changes_nothing():
+    scene, lines = field(), rays(n=50)
+    full = OccupancyGrid(cells=torch.ones(1, 4, 4, 4, dtype=torch.uint8), bounds=BOX)
+    with backends.use("fused"):
+        without, skipping = render_rays(scene, *lines), render_rays(scene, *lines, occupancy=full)
+    torch.testing.assert_close(skipping.features, without.features, atol=1e-6, rtol=0)
 
 
 def test_threads_do_not_change_the_picture_and_hardly_gradients():

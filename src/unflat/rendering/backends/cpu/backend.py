@@ -14,6 +14,7 @@ from unflat.rendering.backends.cpu import march, threads
 from unflat.rendering.backends.cpu.adapter import Adapter, flat
 from unflat.rendering.backends.cpu.simd import LANES
 from unflat.rendering.backends.cpu.triplane import TriplaneAdapter
+from unflat.rendering.occupancy import OccupancyGrid
 
 ADAPTERS: dict[type, Adapter] = {TriplaneField: TriplaneAdapter()}
 """By the exact type: a subclass may ask differently."""
@@ -91,11 +92,11 @@ class _March(torch.autograd.Function):
             edges.new_zeros(batch, count, n),
         )
         arrays = call.adapter.arrays(call.field, dict(zip(call.names, tensors, strict=True)))
-        rays = _rays(origins, directions, edges, lengths)
+        rays, grid = _rays(origins, directions, edges, lengths), _grid(call.how.occupancy, batch)
         out = features.view(-1).numpy(), weights.view(-1).numpy()
 
         def work(scene: int, first: int, last: int) -> None:
-            march.forward(arrays, rays, scene, first, last, channels, *_how(call.how), *out)
+            march.forward(arrays, rays, grid, scene, first, last, channels, *_how(call.how), *out)
 
         threads.run(work, _parts(batch, count, max(1, count // _RAYS_OF_TASK)))
         ctx.call = call
@@ -117,6 +118,7 @@ class _March(torch.autograd.Function):
         wanted = [name for name, is_wanted in zip(call.names, wants, strict=True) if is_wanted]
         arrays = call.adapter.arrays(call.field, learned)
         rays = _rays(origins, directions, edges, lengths)
+        grid = _grid(call.how.occupancy, len(features))
         given = march.Given(
             features=flat(features),
             weights=flat(weights),
@@ -130,7 +132,7 @@ class _March(torch.autograd.Function):
         sums = _Gradients(call.adapter, arrays, wanted, batch)
 
         def work(scene: int, first: int, last: int, part: int) -> None:
-            told = rays, scene, first, last, channels, *_how(call.how), given, cameras
+            told = rays, grid, scene, first, last, channels, *_how(call.how), given, cameras
             march.backward(arrays, sums.of(part), *told)
 
         parts = enumerate(_parts(batch, count, sums.copies))
@@ -201,6 +203,27 @@ def _rays(
     of_intervals = np.zeros(0, np.float32) if lengths is None else flat(lengths)
     lines = flat(origins), flat(directions), flat(edges)
     return march.RayArrays(*lines, of_intervals, edges.shape[-1] - 1)
+
+
+def _grid(occupancy: OccupancyGrid | None, batch: int) -> march.Grid:
+    """An occupancy grid as arrays; without one, samples are asked everywhere."""
+    if occupancy is None:
+        three = np.ones(3, np.float32)
+        cells = np.zeros(0, np.uint8)
+        return march.Grid(cells, three, three, np.ones(3, np.int64), 1, True)
+    scenes, nz, ny, nx = occupancy.cells.shape
+    if scenes not in (1, batch):
+        raise ValueError(f"a grid of {scenes} scenes for {batch} scenes")
+    low, high = occupancy.bounds.detach().float()
+    shape = torch.tensor([nx, ny, nz])
+    return march.Grid(
+        cells=flat(occupancy.cells),
+        low=flat(low),
+        scale=flat(shape / (high - low)),
+        shape=flat(shape),
+        scenes=scenes,
+        outside=not occupancy.empty_outside,
+    )
 
 
 def _how(how: Marching) -> tuple[bool, float]:

@@ -37,20 +37,24 @@ SLAB = 8
 """Intervals of a block; between blocks, rays whose light is spent are left."""
 RAYS = STRIDE // SLAB
 """Rays of a block."""
+SKIPPING = 4
+"""So many times more intervals make a block where most are skipped."""
 
 
 class Block(NamedTuple):
-    """Samples that are asked together; sample of lane r in interval i stands at i * lanes + r."""
+    """Samples along some rays; that of lane r in interval i stands at i * lanes + r."""
 
+    stride: int
+    """Room for samples."""
     x: Any
-    """Middles of the intervals, world units; STRIDE numbers, like all that follow."""
+    """Middles of the intervals, world units; ``stride`` numbers, like all that follow."""
     y: Any
     z: Any
     length: Any
     density: Any
     weight: Any
     features: Any
-    """Channel by channel: channels * STRIDE."""
+    """Channel by channel: channels * stride."""
     density_gradient: Any
     feature_gradient: Any
     x_gradient: Any
@@ -93,7 +97,10 @@ def measure(field, line, near, far):
 
 
 def ask(field, scene, block, space, count):
-    """Writes density and features of ``count`` samples; keeps in ``space`` what `pull` needs."""
+    """Writes density and features of ``count`` samples; keeps in ``space`` what `pull` needs.
+
+    The block's stride is STRIDE, the count whole vectors.
+    """
     raise NotImplementedError
 
 
@@ -109,6 +116,7 @@ def pull(field, gradients, scene, block, space, count, cameras):
 def forward(
     field,
     rays,
+    grid,
     scene,
     first,
     last,
@@ -122,7 +130,8 @@ def forward(
 
     Args:
         field: a named tuple.
-        rays: `RayArrays`.
+        rays: all of them.
+        grid: where samples are asked.
         scene: which of the field's.
         first: ray.
         last: ray after the last one.
@@ -132,20 +141,30 @@ def forward(
         features: written; rays * channels, 0 before.
         weights: written; rays * n, 0 before.
     """
-    n = rays.intervals
-    block, space = _block(channels), workspace(field)
+    n, most = rays.intervals, _most_intervals(grid)
+    packed, space = _block(channels, STRIDE), workspace(field)
+    block = _block(channels, most * RAYS) if grid.cells.size else packed
     line, alive = np.zeros(6 * RAYS, np.float32), np.zeros(RAYS, np.int64)
     light, sums = np.zeros(RAYS, np.float32), np.zeros(channels * RAYS, np.float32)
+    chosen = np.zeros(most * RAYS, np.int64)
     for start in range(first, last, RAYS):
         left = min(RAYS, last - start)
         for lane in range(left):
             alive[lane], light[lane] = start + lane, 1
-        for begin in range(0, n, SLAB):
-            slab = min(SLAB, n - begin)
+        for begin in range(0, n, most):
+            slab = min(most, n - begin)
             lanes = _aim(rays, alive, left, light, line)
             _cut(field, rays, alive, left, line, begin, slab, lanes, block)
-            ask(field, scene, block, space, slab * lanes)
             closed = slab - 1 if opaque_last and begin + slab == n else slab
+            if grid.cells.size:
+                count = _choose(grid, scene, block, left, lanes, slab, closed, chosen)
+                _clear(block, slab * lanes, channels)
+                for part in range(0, count, STRIDE):
+                    some = min(STRIDE, count - part)
+                    ask(field, scene, packed, space, _pack(block, packed, chosen, part, some))
+                    _unpack(block, packed, chosen, part, some, channels)
+            else:
+                ask(field, scene, block, space, slab * lanes)
             _shine(block, light, sums, lanes, slab, closed, channels)
             for lane in range(left):
                 ray = alive[lane]
@@ -153,7 +172,7 @@ def forward(
                     features[ray * channels + k] += sums[k * RAYS + lane]
                 for i in range(slab):
                     weights[ray * n + begin + i] = block.weight[i * lanes + lane]
-            left = _keep(alive, light, left, least_light)
+            left = _keep(alive, light, light, left, least_light)
             if left == 0:
                 break
 
@@ -163,6 +182,7 @@ def backward(
     field,
     gradients,
     rays,
+    grid,
     scene,
     first,
     last,
@@ -178,6 +198,7 @@ def backward(
         field: as in `forward`.
         gradients: a named tuple of the field's, added to.
         rays: as in `forward`.
+        grid: as in `forward`.
         scene: as in `forward`.
         first: ray.
         last: ray after the last one.
@@ -187,25 +208,43 @@ def backward(
         given: what `forward` wrote, what is asked of it, and room for gradients of rays.
         cameras: whether origins and directions get gradients.
     """
-    n = rays.intervals
-    block, space = _block(channels), workspace(field)
+    n, most = rays.intervals, _most_intervals(grid)
+    packed, space = _block(channels, STRIDE), workspace(field)
+    block = _block(channels, most * RAYS) if grid.cells.size else packed
     line, alive = np.zeros(6 * RAYS, np.float32), np.zeros(RAYS, np.int64)
     light, rest = np.zeros(RAYS, np.float32), np.zeros(RAYS, np.float32)
-    wish, shares = np.zeros(channels * RAYS, np.float32), np.zeros(STRIDE, np.float32)
+    wish, shares = np.zeros(channels * RAYS, np.float32), np.zeros(most * RAYS, np.float32)
+    chosen = np.zeros(most * RAYS, np.int64)
     for start in range(first, last, RAYS):
         left = min(RAYS, last - start)
         for lane in range(left):
             alive[lane], light[lane] = start + lane, 1
             rest[lane] = _all_that_follows(given, start + lane, n, channels)
-        for begin in range(0, n, SLAB):
-            slab = min(SLAB, n - begin)
+        for begin in range(0, n, most):
+            slab = min(most, n - begin)
             lanes = _aim(rays, alive, left, light, line)
             _cut(field, rays, alive, left, line, begin, slab, lanes, block)
-            ask(field, scene, block, space, slab * lanes)
-            _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares)
             closed = slab - 1 if opaque_last and begin + slab == n else slab
-            _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
-            pull(field, gradients, scene, block, space, slab * lanes, cameras)
+            _wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares)
+            if grid.cells.size:
+                count = _choose(grid, scene, block, left, lanes, slab, closed, chosen)
+                _clear(block, slab * lanes, channels)
+                for part in range(0, count, STRIDE):
+                    some = min(STRIDE, count - part)
+                    ask(field, scene, packed, space, _pack(block, packed, chosen, part, some))
+                    _unpack(block, packed, chosen, part, some, channels)
+                _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
+                for part in range(0, count, STRIDE):
+                    some = min(STRIDE, count - part)
+                    whole = _pack(block, packed, chosen, part, some)
+                    ask(field, scene, packed, space, whole)  # what `pull` needs, anew
+                    _pack_gradients(block, packed, chosen, part, some, whole, channels)
+                    pull(field, gradients, scene, packed, space, whole, cameras)
+                    _unpack_places(block, packed, chosen, part, some)
+            else:
+                ask(field, scene, block, space, slab * lanes)
+                _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
+                pull(field, gradients, scene, block, space, slab * lanes, cameras)
             if cameras:
                 _to_cameras(rays, given, alive, left, lanes, begin, slab, block)
             if given.lengths.size:
@@ -213,7 +252,7 @@ def backward(
                     for i in range(slab):
                         at = alive[lane] * n + begin + i
                         given.lengths[at] = block.length_gradient[i * lanes + lane]
-            left = _keep_with(alive, light, rest, left, least_light)
+            left = _keep(alive, light, rest, left, least_light)
             if left == 0:
                 break
 
@@ -229,6 +268,23 @@ class RayArrays(NamedTuple):
     lengths: Any
     """Rays * intervals, or nothing: as the field measures them."""
     intervals: int
+
+
+class Grid(NamedTuple):
+    """Where samples are asked: cells of a box that may hold matter."""
+
+    cells: Any
+    """Scenes * z * y * x of uint8, 1 where matter may be; nothing: samples are asked everywhere."""
+    low: Any
+    """Lowest corner of the box, three numbers."""
+    scale: Any
+    """Cells per world unit along x, y, z."""
+    shape: Any
+    """Cells along x, y, z."""
+    scenes: int
+    """As many as the field's, or one for all."""
+    outside: bool
+    """Whether samples outside of the box are asked."""
 
 
 class Given(NamedTuple):
@@ -247,23 +303,28 @@ class Given(NamedTuple):
 
 
 @inlined
-def _block(channels):
-    one = np.zeros(STRIDE, np.float32)
-    many = np.zeros(channels * STRIDE, np.float32)
+def _most_intervals(grid):
+    return SLAB * SKIPPING if grid.cells.size else SLAB
+
+
+@inlined
+def _block(channels, stride):
+    many = channels * stride
     return Block(
-        one,
-        one.copy(),
-        one.copy(),
-        one.copy(),
-        one.copy(),
-        one.copy(),
-        many,
-        one.copy(),
-        many.copy(),
-        one.copy(),
-        one.copy(),
-        one.copy(),
-        one.copy(),
+        stride,
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(many, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(many, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
+        np.zeros(stride, np.float32),
     )
 
 
@@ -328,7 +389,7 @@ def _shine(block, light, sums, lanes, slab, closed, channels):
         for k in range(channels):
             a = zero
             for at in range(v, slab * lanes, lanes):
-                a = fma(load(block.weight, at), load(block.features, k * STRIDE + at), a)
+                a = fma(load(block.weight, at), load(block.features, k * block.stride + at), a)
             store(sums, k * RAYS + v, a)
 
 
@@ -360,8 +421,8 @@ def _shine_back(block, light, rest, wish, shares, lanes, slab, closed, channels)
             g = load(shares, at)
             for k in range(channels):
                 asked = load(wish, k * RAYS + v)
-                g = fma(asked, load(block.features, k * STRIDE + at), g)
-                store(block.feature_gradient, k * STRIDE + at, asked * weight)
+                g = fma(asked, load(block.features, k * block.stride + at), g)
+                store(block.feature_gradient, k * block.stride + at, asked * weight)
             passing = passing * through
             following = following - g * weight
             change = g * passing - following
@@ -417,21 +478,89 @@ def _to_cameras(rays, given, alive, left, lanes, begin, slab, block):
 
 
 @inlined
-def _keep(alive, light, left, least_light):
-    """Moves rays that still carry light to the front; gives their number."""
-    kept = 0
-    for lane in range(left):
-        if light[lane] > least_light:
-            alive[kept], light[kept] = alive[lane], light[lane]
-            kept += 1
-    return kept
-
-
-@inlined
-def _keep_with(alive, light, rest, left, least_light):
+def _keep(alive, light, rest, left, least_light):
+    """Moves rays that still carry light to the front, with what belongs to them; their number."""
     kept = 0
     for lane in range(left):
         if light[lane] > least_light:
             alive[kept], light[kept], rest[kept] = alive[lane], light[lane], rest[lane]
             kept += 1
     return kept
+
+
+@inlined
+def _choose(grid, scene, block, left, lanes, slab, closed, chosen):
+    """Numbers of the samples that are asked, in order; gives how many."""
+    nx, ny, nz = grid.shape[0], grid.shape[1], grid.shape[2]
+    base = (scene if grid.scenes > 1 else 0) * nx * ny * nz
+    count = 0
+    for i in range(slab):
+        for lane in range(left):
+            at = i * lanes + lane
+            x = (block.x[at] - grid.low[0]) * grid.scale[0]
+            y = (block.y[at] - grid.low[1]) * grid.scale[1]
+            z = (block.z[at] - grid.low[2]) * grid.scale[2]
+            if x >= 0 and y >= 0 and z >= 0 and x <= nx and y <= ny and z <= nz:
+                column, row = min(int(x), nx - 1), min(int(y), ny - 1)
+                cell = (min(int(z), nz - 1) * ny + row) * nx + column
+                wanted = grid.cells[base + cell] != 0
+            else:
+                wanted = grid.outside
+            if wanted or i == closed:  # its color is seen whether or not anything is there
+                chosen[count] = at
+                count += 1
+    return count
+
+
+@inlined
+def _clear(block, count, channels):
+    """Nothing is where nothing is asked."""
+    zero = splat(np.float32(0))
+    for s in range(0, count, LANES):
+        store(block.density, s, zero)
+        store(block.x_gradient, s, zero)
+        store(block.y_gradient, s, zero)
+        store(block.z_gradient, s, zero)
+        for k in range(channels):
+            store(block.features, k * block.stride + s, zero)
+
+
+@inlined
+def _pack(block, packed, chosen, part, some):
+    """Places of chosen samples, the last repeated to whole vectors; gives their number."""
+    whole = (some + LANES - 1) // LANES * LANES
+    for s in range(whole):
+        at = chosen[part + min(s, some - 1)]
+        packed.x[s], packed.y[s], packed.z[s] = block.x[at], block.y[at], block.z[at]
+    return whole
+
+
+@inlined
+def _unpack(block, packed, chosen, part, some, channels):
+    """Density and features of chosen samples, back to where they belong."""
+    for s in range(some):
+        at = chosen[part + s]
+        block.density[at] = packed.density[s]
+        for k in range(channels):
+            block.features[k * block.stride + at] = packed.features[k * STRIDE + s]
+
+
+@inlined
+def _pack_gradients(block, packed, chosen, part, some, whole, channels):
+    """Gradients of chosen samples; 0 for repeated ones."""
+    for s in range(whole):
+        at, real = chosen[part + min(s, some - 1)], s < some
+        packed.density_gradient[s] = block.density_gradient[at] if real else np.float32(0)
+        for k in range(channels):
+            value = block.feature_gradient[k * block.stride + at]
+            packed.feature_gradient[k * STRIDE + s] = value if real else np.float32(0)
+
+
+@inlined
+def _unpack_places(block, packed, chosen, part, some):
+    """Gradients of chosen samples' places, back to where they belong."""
+    for s in range(some):
+        at = chosen[part + s]
+        block.x_gradient[at] = packed.x_gradient[s]
+        block.y_gradient[at] = packed.y_gradient[s]
+        block.z_gradient[at] = packed.z_gradient[s]

@@ -48,7 +48,8 @@ def compiled(function: Callable[..., Any]) -> Any:
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Compiles a part of others into each of them."""
-    return njit(inspect.unwrap(function), forceinline=True, **_RULES)
+    rules = {"forceinline": True, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(inspect.unwrap(function), **rules, **_RULES)
 
 
 def _intrinsic(function: Callable[..., Any]) -> Any:
