@@ -143,6 +143,18 @@ def test_pictures_of_a_batch_are_refined_alone():
     torch.testing.assert_close(both.disparity[1:], alone.disparity, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("radius", [1, 3, 6])
+def test_the_highest_of_a_square_is_found_by_looking_at_all_of_it(radius):
+    values = torch.randn(2, 1, 9, 7, generator=torch.Generator().manual_seed(0))
+    found = surface._highest(values, radius)
+    for row in range(9):
+        for column in range(7):
+            rows = slice(max(0, row - radius), row + radius + 1)
+            columns = slice(max(0, column - radius), column + radius + 1)
+            highest = values[:, :, rows, columns].amax((2, 3))
+            assert torch.equal(found[:, :, row, column], highest)
+
+
 def test_a_weighted_median_is_what_half_of_the_votes_reach():
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(2, 9, 3, 4, generator=generator)

@@ -64,10 +64,10 @@ def hidden_sheet(
     """
     side = disparity.shape[-1]
     reach = max(1, round(REACH * side))
-    lowest = -functional.max_pool2d(-disparity, 2 * reach + 1, 1, reach)
+    lowest = -_highest(-disparity, reach)
     near = disparity - lowest > HIDING
     ring = max(1, round(side / 96))  # pixels beside a step mix the colours of both sides
-    unknown = functional.max_pool2d(near.float(), 2 * ring + 1, 1, ring)[:, 0] > 0.5
+    unknown = _highest(near.float(), ring)[:, 0] > 0.5
     filled = fill_holes(Warped(photo, disparity[:, 0], ~unknown))
     stack = torch.cat([filled.image, filled.inverse_depth[:, None]], dim=1)
     blurred = _box(_box(stack, max(1, reach // 4)), max(1, reach // 4))
@@ -77,6 +77,15 @@ def hidden_sheet(
     inner = functional.pad(torch.ones_like(mask[..., reach:-reach, reach:-reach]), (reach,) * 4)
     mask &= inner
     return HiddenSheet(rgb, behind, mask.float())
+
+
+def _highest(stack: Tensor, radius: int) -> Tensor:
+    """The largest value of the square around every pixel, as far as the picture goes."""
+    size = 2 * radius + 1
+    along = functional.max_pool2d(
+        stack, (1, size), 1, (0, radius)
+    )  # the whole square is far slower
+    return functional.max_pool2d(along, (size, 1), 1, (radius, 0))
 
 
 def _box(stack: Tensor, radius: int) -> Tensor:
@@ -150,13 +159,13 @@ def _snap(disparity: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch
     radius = int(disparity.shape[-1] * RAMP / 2)
     if radius == 0:  # the refiner's own resolution: nothing was enlarged
         return disparity
-    high = functional.max_pool2d(disparity, 2 * radius + 1, 1, radius)
-    low = -functional.max_pool2d(-disparity, 2 * radius + 1, 1, radius)
+    high = _highest(disparity, radius)
+    low = -_highest(-disparity, radius)
     snapped = torch.where(high - disparity < disparity - low, high, low)
     snapped = torch.where(high - low > 2 * JUMP, snapped, disparity)
     ring = max(1, round(disparity.shape[-1] / 128))
     # Pixels along a silhouette mix both colours; on the near side they move with their object.
-    near = functional.max_pool2d(snapped, 2 * ring + 1, 1, ring)
+    near = _highest(snapped, ring)
     return torch.where(near - snapped > 2 * JUMP, near, snapped)
 
 
