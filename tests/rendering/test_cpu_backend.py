@@ -11,6 +11,7 @@ pytest.importorskip("numba", reason="the fused CPU backend needs the [fast] extr
 
 from torch import nn
 
+from unflat.errors import UserError
 from unflat.fields import FeatureDecoder, FieldOutput, TriplaneField
 from unflat.geometry import Camera
 from unflat.rendering import OccupancyGrid, RenderOptions, backends, render, render_rays
@@ -361,7 +362,7 @@ def test_other_fields_and_precisions_are_left_to_the_reference():
         (scene, moving, "edges"),
     ):
         assert backends.pick(refused, along).name == "reference"
-        with backends.use("fused"), pytest.raises(ValueError, match=why):
+        with backends.use("fused"), pytest.raises(UserError, match=why):
             backends.pick(refused, along)
     with backends.use("reference"):
         assert backends.pick(scene, bundle).name == "reference"

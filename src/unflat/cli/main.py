@@ -6,10 +6,12 @@
 import difflib
 import importlib
 import json
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str]) -> int:
         module = importlib.import_module(VERBS[name].module)
         options = _parse(name, module.Options, rest)
         terminal = Terminal(quiet=options.quiet, json_lines=options.json)
+        _listen(terminal)
         return _run(module, options, terminal)
     except UserError as error:
         return _mistake(terminal, str(error))
@@ -48,7 +51,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def _run(module: Any, options: Any, terminal: Terminal) -> int:
     try:
-        return module.run(options, terminal)
+        with _marching(getattr(options, "backend", "auto")):
+            return module.run(options, terminal)
     except (UserError, KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
@@ -63,6 +67,32 @@ def _run(module: Any, options: Any, terminal: Terminal) -> int:
         )
         terminal.object("error", {"error": f"{type(error).__name__}: {error}", "exit_code": BUG})
         return BUG
+
+
+def _listen(terminal: Terminal) -> None:
+    """What the library remarks becomes lines of the terminal."""
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            terminal.line(record.getMessage())
+
+    log = logging.getLogger("unflat")
+    log.handlers, log.propagate = [Lines()], False
+    log.setLevel(logging.INFO)
+
+
+@contextmanager
+def _marching(backend: str) -> Iterator[None]:
+    """Has rays marched in one way, if one is named."""
+    if backend == "auto":
+        yield
+        return
+    from unflat.rendering import backends
+
+    if backend == "fused" and not backends.installed():
+        raise UserError('--backend fused: not installed; pip install "unflat[fast]".')
+    with backends.use("fused" if backend == "fused" else "reference"):
+        yield
 
 
 def _mistake(terminal: Terminal, sentence: str) -> int:

@@ -48,7 +48,16 @@ class Placed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Computed:
+class Rendered:
+    """Verbs that march rays."""
+
+    backend: Literal["auto", "reference", "fused"] = "auto"
+    """How rays are marched: plain torch (reference), compiled kernels (fused), or the second where
+    they know the field (auto). The picture is the same."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed(Rendered):
     """Verbs that compute."""
 
     device: Device = "auto"

@@ -6,12 +6,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from unflat.cli.options import Placed, Planned, Speech, names_of, require_range
+from unflat.cli.options import Placed, Planned, Rendered, Speech, names_of, require_range
 from unflat.terminal import Terminal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Speech, Planned, Placed):
+class Options(Speech, Planned, Placed, Rendered):
     """A scene becomes a video of a camera path, beside the scene or in the folder --out."""
 
     scene: Annotated[Path, tyro.conf.Positional]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 
-from unflat.cli.options import Device, Planned, Speech, Switch, seconds_of
+from unflat.cli.options import Device, Planned, Rendered, Speech, Switch, seconds_of
 from unflat.errors import UserError
 from unflat.terminal import Terminal
 
@@ -31,7 +31,7 @@ Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Speech, Planned):
+class TrainingOptions(Speech, Planned, Rendered):
     """What every training verb asks for."""
 
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()

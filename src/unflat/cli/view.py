@@ -7,13 +7,13 @@ from typing import Annotated
 
 import tyro
 
-from unflat.cli.options import Speech
+from unflat.cli.options import Rendered, Speech
 from unflat.errors import UserError
 from unflat.terminal import Terminal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Speech):
+class Options(Speech, Rendered):
     """Opens the viewer of a scene in the browser."""
 
     scene: Annotated[Path, tyro.conf.Positional]

@@ -7,6 +7,7 @@ variable ``UNFLAT_BACKEND`` force one:
         picture = render(field, camera, 64, 64, options)
 """
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Literal, get_args
 
+import torch
+
+from unflat.errors import UserError
 from unflat.fields.field import Field
 from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
 from unflat.rendering.backends.reference import Reference, interval_lengths
@@ -22,6 +26,9 @@ Choice = Literal["auto", "reference", "fused"]
 """auto: fused where a fused backend knows the field, else the reference. fused: insist on it."""
 
 REFERENCE = Reference()
+
+_LOG = logging.getLogger("unflat.rendering")
+_HINT = 'several times faster with: pip install "unflat[fast]"'
 
 
 def current() -> Choice:
@@ -55,7 +62,7 @@ def pick(field: Field, rays: Rays) -> Backend:
     """The backend that marches this field along these rays.
 
     Raises:
-        ValueError: ``fused`` is asked for, but no fused backend takes this field and these rays.
+        UserError: ``fused`` is asked for, but no fused backend takes this field and these rays.
     """
     choice = current()
     if choice == "reference":
@@ -67,19 +74,29 @@ def pick(field: Field, rays: Rays) -> Backend:
             return backend
         reasons.append(f"{backend.name}: {reason}")
     if choice == "fused":
-        why = "; ".join(reasons) or f"none for {rays.edges.device.type}"
-        raise ValueError(f"no fused backend marches {type(field).__name__} here ({why})")
+        why = "; ".join(reasons) or f"none is installed for {rays.edges.device.type}; {_HINT}"
+        raise UserError(
+            f"backend fused: cannot march {type(field).__name__} ({why}); take auto or reference."
+        )
     return REFERENCE
 
 
 @cache
 def _fused(device: str) -> list[Backend]:
     """Fused backends for a kind of device, as far as they are installed."""
-    if device == "cpu" and find_spec("numba"):
-        from unflat.rendering.backends.cpu.backend import Cpu
+    if device == "cpu":
+        if find_spec("numba"):
+            from unflat.rendering.backends.cpu.backend import Cpu
 
-        return [Cpu()]
+            return [Cpu()]
+        _LOG.warning("rendering in plain torch; %s", _HINT)  # once, for this is cached
     return []
+
+
+def installed() -> list[str]:
+    """Names of the fused backends that this computer has."""
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    return [backend.name for device in devices for backend in _fused(device)]
 
 
 def _checked(word: str) -> Choice:
@@ -100,6 +117,7 @@ __all__ = [
     "Reference",
     "choose",
     "current",
+    "installed",
     "interval_lengths",
     "pick",
     "use",

@@ -1,10 +1,12 @@
 """The fused CPU backend: which fields it takes, how work is split, what autograd sees."""
 
+import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numba.core import event
 from torch import Tensor
 
 from unflat.fields.field import Field
@@ -22,8 +24,29 @@ ADAPTERS: dict[type, Adapter] = {TriplaneField: TriplaneAdapter()}
 LEAST_LIGHT = 1e-6
 """Every ray ends where less light is left; a sum in float32 can hardly tell."""
 
+_LOG = logging.getLogger("unflat.rendering")
+
 _RAYS_OF_TASK = 256
 _SPARE_BYTES = 256 * 2**20  # for gradients of planes that several cores make at once
+
+
+class _Compiling(event.Listener):
+    """Says, once, why the first picture takes longer."""
+
+    said = False
+
+    def on_start(self, event: event.Event) -> None:
+        """A function begins to be compiled; those that are found on disk are not."""
+        kernels = march.forward, march.backward
+        if not _Compiling.said and event.data and event.data["dispatcher"] in kernels:
+            _Compiling.said = True
+            _LOG.info("compiling the fused renderer for this processor: once, some ten seconds")
+
+    def on_end(self, event: event.Event) -> None:
+        """Nothing more is said."""
+
+
+event.register("numba:compile", _Compiling())
 
 
 class Cpu:

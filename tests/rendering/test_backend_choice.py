@@ -1,0 +1,75 @@
+"""Which backend marches rays, and what is said about it."""
+
+import importlib.util
+import logging
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from unflat.cli.main import main
+from unflat.errors import UserError
+from unflat.fields import FeatureDecoder, TriplaneField
+from unflat.rendering import backends
+from unflat.rendering.backends import Rays
+
+
+def scene() -> TriplaneField:
+    return TriplaneField(torch.zeros(1, 3, 4, 8, 8), FeatureDecoder(4, 8))
+
+
+def rays() -> Rays:
+    line = torch.tensor([[[0.0, 0.0, 1.0]]])
+    return Rays(torch.zeros(1, 1, 3), line, torch.linspace(1, 2, 5)[None, None])
+
+
+@pytest.fixture
+def without_numba(monkeypatch):
+    """As if the extra were not installed."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(backends, "find_spec", lambda name: None if name == "numba" else find(name))
+    backends._fused.cache_clear()
+    yield
+    backends._fused.cache_clear()
+
+
+def test_without_the_extra_the_reference_marches_and_says_so_once(without_numba, caplog):
+    with caplog.at_level(logging.INFO, logger="unflat"):
+        logging.getLogger("unflat").propagate = True
+        names = [backends.pick(scene(), rays()).name for _ in range(3)]
+    assert names == ["reference"] * 3
+    remarks = [record.getMessage() for record in caplog.records]
+    assert len(remarks) == 1
+    assert 'pip install "unflat[fast]"' in remarks[0]
+    with backends.use("fused"), pytest.raises(UserError, match=r"none is installed for cpu"):
+        backends.pick(scene(), rays())
+
+
+def test_a_forced_backend_that_is_not_there_is_a_mistake(without_numba, capsys, tmp_path):
+    code = main(["render", str(tmp_path / "scene.safetensors"), "--backend", "fused"])
+    assert code == 2
+    assert 'pip install "unflat[fast]"' in capsys.readouterr().err
+
+
+def test_a_verb_forces_a_backend_for_itself_alone(monkeypatch, tmp_path):
+    from unflat.cli import doctor
+
+    seen = []
+
+    def run(options, terminal):
+        seen.append(backends.current())
+        return 0
+
+    monkeypatch.setattr(doctor, "run", run)
+    main(["doctor", "--backend", "reference"])
+    main(["doctor"])
+    assert seen == ["reference", "auto"]
+
+
+def test_nothing_of_numba_is_imported_before_rays_are_marched():
+    program = (
+        "import sys, unflat.rendering, unflat.systems.vq3d;"
+        "assert not {'numba', 'triton', 'llvmlite'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
