@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from unflat.geometry.camera import Camera
 from unflat.geometry.rays import pixel_grid
+from unflat.rendering.box_mean import box_mean
 from unflat.rendering.forward_warp import Warped, fill_holes
 
 BLEND = 0.05  # share of disparity within which points on one pixel are averaged
@@ -26,7 +27,7 @@ SUBPIXELS = 2  # points along a side of a pixel; closes the cracks of twofold gr
 class _Points(NamedTuple):
     """Sub-pixel points of a layer: x/z, y/z, 1 and 1/z in the layer's camera, and colours."""
 
-    rays: Float[Tensor, "n 4"]
+    rays: Float[Tensor, "4 n"]
     colors: Float[Tensor, "n 4"]  # red, green, blue, 1
 
 
@@ -74,26 +75,31 @@ class LayeredPicture:
                 merged.visible | new,
             )
         filled = fill_holes(merged).image
-        soft = _blur(_blur(filled))  # fills run in straight streaks, which the eye takes for things
+        radius = max(1, self.size[1] // 40)
+        # Fills run in straight streaks, which the eye takes for things.
+        soft = box_mean(box_mean(filled, radius), radius)
         return torch.where(merged.visible[:, None], filled, soft).clamp(0, 1)[0]
 
     def _splat(self, points: _Points, camera: Camera) -> Warped:
         height, width = self.size
         pixels = height * width
         relative = camera.world_to_camera[0] @ self.camera.camera_to_world[0]
-        moved = points.rays @ relative[:3].T  # the point, divided by its depth in the first camera
-        forward = moved[:, 2].clamp_min(1e-6)
-        focal, center = camera.intrinsics[0, :2], camera.intrinsics[0, 2:]
-        uv = moved[:, :2] / forward[:, None] * focal + center
-        column, row = (uv * torch.tensor([width, height])).floor().clamp(-1, 1e6).long().unbind(1)
+        focal, center = camera.intrinsics[0, :2, None], camera.intrinsics[0, 2:, None]
+        across = (focal * relative[:2] + center * relative[2]) * torch.tensor([[width], [height]])
+        # Column and row times the third part: depth divided by that in the first camera.
+        moved = torch.cat([across, relative[2:3]]) @ points.rays
+        forward = moved[2].clamp_min(1e-6)
+        column, row = moved[0] / forward, moved[1] / forward
         inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        inside &= moved[:, 2] > 1e-6
-        target = torch.where(inside, row * width + column, pixels)  # a spare pixel takes the rest
-        near = points.rays[:, 3] / forward
+        inside &= moved[2] > 1e-6
+        place = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+        target = place.masked_fill_(~inside, pixels)  # a spare pixel takes the rest
+        near = points.rays[3] / forward
         nearest = torch.zeros(pixels + 1).scatter_reduce_(0, target, near, "amax")
-        counted = (near >= (1 - BLEND) * nearest[target]).nonzero().flatten()
+        counted = near >= (1 - BLEND) * nearest.index_select(0, target)
+        counted = (counted & inside).nonzero().flatten()
         total = torch.zeros(pixels + 1, 4)
-        total.index_add_(0, target[counted], points.colors[counted])
+        total.index_add_(0, target[counted], points.colors.index_select(0, counted))
         total, nearest = total[:pixels].T.reshape(1, 4, height, width), nearest[:pixels]
         return Warped(
             total[:, :3] / total[:, 3:].clamp_min(1),
@@ -111,7 +117,9 @@ def _points(image: Tensor, inverse_depth: Tensor, mask: Tensor, camera: Camera) 
     there = stack[4] > 0.5
     one = torch.ones_like(stack[3])
     rays = torch.cat([across, one[..., None], stack[3][..., None]], dim=-1)
-    return _Points(rays[there], torch.cat([stack[:3], one[None]])[:, there].T.contiguous())
+    return _Points(
+        rays[there].T.contiguous(), torch.cat([stack[:3], one[None]])[:, there].T.contiguous()
+    )
 
 
 def _close(moved: Warped) -> Warped:
@@ -140,11 +148,3 @@ def _between(seen: Bool[Tensor, "1 height width"]) -> Bool[Tensor, "1 height wid
         for dim in (1, 2)
     ]
     return sides[0] | sides[1]
-
-
-def _blur(image: Float[Tensor, "1 3 height width"]) -> Float[Tensor, "1 3 height width"]:
-    radius = max(1, image.shape[-1] // 40)
-    padded = functional.pad(image, (radius,) * 4, mode="replicate")
-    size = 2 * radius + 1
-    along = functional.avg_pool2d(padded, (1, size), stride=1)  # the whole square is 12 x slower
-    return functional.avg_pool2d(along, (size, 1), stride=1)

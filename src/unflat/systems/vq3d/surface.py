@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unflat.fields.detail import HiddenSheet
+from unflat.rendering.box_mean import box_mean
 from unflat.rendering.forward_warp import Warped, fill_holes
 from unflat.systems.vq3d.refiner import Refined
 
@@ -70,7 +71,8 @@ def hidden_sheet(
     unknown = _highest(near.float(), ring)[:, 0] > 0.5
     filled = fill_holes(Warped(photo, disparity[:, 0], ~unknown))
     stack = torch.cat([filled.image, filled.inverse_depth[:, None]], dim=1)
-    blurred = _box(_box(stack, max(1, reach // 4)), max(1, reach // 4))
+    radius = max(1, reach // 4)
+    blurred = box_mean(box_mean(stack, radius), radius)
     rgb, behind = torch.where(unknown[:, None], blurred, stack).split([3, 1], dim=1)
     mask = near & (disparity - behind > HIDING / 2)
     # Along the border the far sheet would show where nothing was ever seen.
@@ -86,13 +88,6 @@ def _highest(stack: Tensor, radius: int) -> Tensor:
         stack, (1, size), 1, (0, radius)
     )  # the whole square is far slower
     return functional.max_pool2d(along, (size, 1), 1, (radius, 0))
-
-
-def _box(stack: Tensor, radius: int) -> Tensor:
-    padded = functional.pad(stack, (radius,) * 4, mode="replicate")
-    size = 2 * radius + 1
-    along = functional.avg_pool2d(padded, (1, size), stride=1)  # the whole square is far slower
-    return functional.avg_pool2d(along, (size, 1), stride=1)
 
 
 def _smooth(
