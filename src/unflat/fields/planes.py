@@ -50,6 +50,7 @@ def sample_triplane(
     A plane's column follows the first letter, its row the second. Three distinct planes: EG3D's
     published axis table repeats one (x, z against z, x) and has no YZ.
     """
+    planes = planes.to(torch.promote_types(planes.dtype, points.dtype))  # bfloat16 may be stored
     pairs = torch.stack([points[..., [0, 1]], points[..., [0, 2]], points[..., [1, 2]]], dim=1)
     batch, three, channels, height, width = planes.shape
     features = sample_plane(

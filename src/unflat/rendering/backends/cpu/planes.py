@@ -72,8 +72,8 @@ def place_corners(
         # The comparison is false for what is not a number, which then is the first texel.
         held_x = smaller(larger(x, zero), last_column)
         held_y = smaller(larger(y, zero), last_row)
-        store(slopes, 2 * slot * STRIDE + s, _inside(x, last_column, across_scale))
-        store(slopes, (2 * slot + 1) * STRIDE + s, _inside(y, last_row, down_scale))
+        store(slopes, 2 * slot * STRIDE + s, inside_border(x, last_column, across_scale))
+        store(slopes, (2 * slot + 1) * STRIDE + s, inside_border(y, last_row, down_scale))
         left, top = truncated(held_x), truncated(held_y)
         across, down = held_x - converted(left), held_y - converted(top)
         rest, upper = one - across, one - down
@@ -209,7 +209,7 @@ def to_samples(x, first, texels, size, count):
 
 
 @inlined
-def _inside(place, last, scale):
+def inside_border(place, last, scale):
     """The scale where 0 < place < last, else 0."""
     zero = splat(np.float32(0))
     return where_less(zero, place, where_less(place, last, scale, zero), zero)
