@@ -193,6 +193,13 @@ def test_guided_edges_are_close_where_light_is_expected():
     torch.testing.assert_close(exact[1:-1], 0.6 + 0.1 * (torch.arange(5).double() + 0.5) / 5)
 
 
+def test_guided_edges_are_as_close_as_the_roots_of_what_is_expected():
+    edges = guided_edges(torch.tensor([[0.0, 9.0, 0.0, 1.0]]), 402, blur=0.0)[0]
+    inner = edges[1:-1]
+    assert int(((inner >= 0.25) & (inner <= 0.5)).sum()) == 301
+    assert int((inner >= 0.75).sum()) == 100
+
+
 def test_where_nothing_is_expected_guided_edges_are_even():
     edges = guided_edges(torch.zeros(1, 8, dtype=torch.float64), 5)[0]
     torch.testing.assert_close(edges[1:-1], (torch.arange(4).double() + 0.5) / 4)

@@ -138,12 +138,14 @@ def importance_edges(
 
 
 def guided_edges(
-    shares: Float[Tensor, "*rays n"], count: int, blur: float = 0.1
+    shares: Float[Tensor, "*rays n"], count: int, blur: float = 0.02
 ) -> Float[Tensor, "*rays m"]:
     """Few edges (count + 1) from 0 to 1: close where light is expected to end, far apart elsewhere.
 
-    The inner ones are quantiles of the shares, as in `importance_edges`. One wide interval before
-    and one behind them reach to 0 and 1, so that no part of a ray is left out.
+    The inner ones are quantiles of the shares' square roots, as in `importance_edges`: the roots
+    leave samples for the little light that ends elsewhere, and gain up to 9 dB on solids at 12
+    samples (benchmarks/skipping.py). One wide interval before and one behind them reach to 0 and
+    1, so that no part of a ray is left out.
 
     Args:
         shares: of light expected to end in each of n even cells of [0, 1]; at least 0, and only
@@ -151,10 +153,9 @@ def guided_edges(
         count: intervals, at least 1.
         blur: share of the intervals spread evenly, for what nobody expected.
     """
-    total = shares.sum(-1, keepdim=True)
-    n = shares.shape[-1]
-    even = torch.full_like(shares, 1 / n)
-    expected = torch.where(total > 0, shares / total.where(total > 0, 1), even)
+    roots, n = shares.sqrt(), shares.shape[-1]
+    total = roots.sum(-1, keepdim=True)
+    expected = torch.where(total > 0, roots / total.where(total > 0, 1), 1 / n)
     cells = even_edges(n, device=shares.device, dtype=shares.dtype).expand(*shares.shape[:-1], -1)
     inner = importance_edges(cells, expected, count - 2, blur=blur)
     first = torch.zeros_like(shares[..., :1])
