@@ -158,6 +158,7 @@ def backward(
         for begin in range(0, n, most):
             slab = min(most, n - begin)
             lanes = aim(rays, alive, left, light, line)
+            rest[left:lanes] = 0  # what rays that have ended left there
             cut(field, rays, alive, left, line, begin, slab, lanes, block)
             closed = slab - 1 if opaque_last and begin + slab == n else slab
             wishes(given, alive, left, lanes, begin, slab, n, channels, wish, shares)
