@@ -10,6 +10,7 @@ from unflat.fields.planes import sample_plane, sample_triplane
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.viewspace import (
+    CanonicalField,
     ViewSpaceDecoder,
     ViewSpaceField,
     ViewSpacePlanes,
@@ -23,6 +24,7 @@ __all__ = [
     "Background",
     "BehindField",
     "Bounded",
+    "CanonicalField",
     "ComposedField",
     "DetailField",
     "FeatureDecoder",

@@ -10,7 +10,7 @@ long in world units, need no huge logits.
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -163,6 +163,38 @@ class ViewSpaceField(nn.Module):
     def warp(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, "batch *points 3"]:
         """Points in the frame's assumed space, where lengths are measured."""
         return assumed_points(points, self.frame)
+
+
+@runtime_checkable
+class InView(Protocol):
+    """A field that can be asked in view space as well."""
+
+    def at(
+        self, q: Float[Tensor, "batch *points 3"]
+    ) -> tuple[Float[Tensor, " batch *points"], Float[Tensor, "batch *points 3"]]:
+        """Density per unit of delta and unclamped colour at (u, v, delta)."""
+        ...
+
+
+class CanonicalField(nn.Module):
+    """A field asked at (u, v, delta) itself.
+
+    There canonical rays are parallel to the axis of delta. Lengths of their intervals have to be
+    given: a slanted ray is longer.
+    """
+
+    def __init__(self, base: InView):
+        """The same scenes."""
+        super().__init__()
+        self.base = base
+
+    def forward(
+        self,
+        points: Float[Tensor, "batch *points 3"],
+        directions: Float[Tensor, "batch *points 3"] | None = None,
+    ) -> FieldOutput:
+        """Density per unit of delta and unclamped colour at (u, v, delta)."""
+        return FieldOutput(*self.base.at(points))
 
 
 def view_coordinates(

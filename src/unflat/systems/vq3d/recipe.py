@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unflat.fields.viewspace import ViewSpaceField, ViewSpacePlanes
+from unflat.fields.viewspace import CanonicalField, ViewSpaceField, ViewSpacePlanes
 from unflat.geometry.camera import Camera, rigid
 from unflat.geometry.pose import rotation_from_vector
 from unflat.geometry.rays import camera_rays, depth_per_distance
 from unflat.losses import accumulated_depth, distortion, pointwise_depth
 from unflat.nn.quantize import VectorQuantizer
+from unflat.rendering.backends import REFERENCE, Marching, Rays, pick
 from unflat.rendering.forward_warp import fill_holes, forward_warp
 from unflat.rendering.quadrature import integrate, weights
 from unflat.rendering.render import render_rays
@@ -270,7 +271,7 @@ def render_canonical(
     every = torch.arange(side, device=planes.device)
     edges = torch.linspace(1, 0, samples + 1, device=planes.device, dtype=dtype)
     parts = []
-    for rows in every.split(4):  # a few rows at once: the samples of whole pictures are many
+    for rows in every.split(32):  # the intervals of whole pictures are many
         rgb, shares, middles = _canonical_rays(field, rows, every, side, edges)
         mean = (shares * middles).sum(-1, keepdim=True)
         variance = (shares * (middles - mean).square()).sum(-1, keepdim=True)
@@ -286,11 +287,41 @@ def _canonical_rays(
     v = (rows.to(edges) + 0.5) / side * 2 - 1
     u = (columns.to(edges) + 0.5) / side * 2 - 1
     middles = 0.5 * (edges[1:] + edges[:-1])
-    density, rgb = field.on_grid(v, u, middles)
     slant = 1 + (v[:, None].square() + u.square()) / field.frame.focal_assumed**2
     lengths = -edges.diff() * slant.sqrt()[..., None]  # rows columns n
-    shares = weights(density, lengths.expand_as(density), opaque_last=True)
-    return integrate(shares, rgb), shares, middles
+    canonical, rays = CanonicalField(field), _parallel_rays(field, v, u, edges, lengths)
+    backend = pick(canonical, rays)
+    if backend is REFERENCE:
+        return *_on_grid(field, v, u, middles, lengths), middles
+    marched = backend.march(canonical, rays, Marching())
+    rgb, shares = (part.unflatten(1, (len(v), len(u))) for part in marched)
+    return rgb, shares, middles
+
+
+def _parallel_rays(field: SceneField, v: Tensor, u: Tensor, edges: Tensor, lengths: Tensor) -> Rays:
+    """Rays of a product grid in (u, v, delta): from delta 1 towards 0."""
+    batch = len(next(field.buffers()))
+    down, across = torch.meshgrid(v, u, indexing="ij")
+    origins = torch.stack([across, down, torch.ones_like(across)], dim=-1).flatten(0, 1)
+    directions = origins.new_tensor([0.0, 0.0, -1.0]).expand_as(origins)
+    distances = (1 - edges).expand(len(origins), -1)
+    every = origins, directions, distances, lengths.flatten(0, 1)
+    return Rays(*(part.expand(batch, -1, -1) for part in every))
+
+
+def _on_grid(
+    field: SceneField, v: Tensor, u: Tensor, middles: Tensor, lengths: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Colour and weights in plain torch: rays of a product grid share lookups."""
+    parts = []
+    # Without gradients a few rows at once: their samples stay near the processor.
+    few = len(v) if torch.is_grad_enabled() else 4
+    for some, long in zip(v.split(few), lengths.split(few), strict=True):
+        density, rgb = field.on_grid(some, u, middles)
+        shares = weights(density, long.expand_as(density), opaque_last=True)
+        parts.append((integrate(shares, rgb), shares))
+    rgb, shares = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+    return rgb, shares
 
 
 def _choose(side: int, count: int, generator: torch.Generator) -> Tensor:

@@ -11,16 +11,23 @@ from torch import Tensor
 
 from unflat.fields.field import Field
 from unflat.fields.triplane import TriplaneField
+from unflat.fields.viewspace import CanonicalField, ViewSpaceField
 from unflat.fields.voxels import VoxelField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
 from unflat.rendering.backends.cpu import march, threads
 from unflat.rendering.backends.cpu.adapter import Adapter, flat
 from unflat.rendering.backends.cpu.simd import LANES
 from unflat.rendering.backends.cpu.triplane import TriplaneAdapter
+from unflat.rendering.backends.cpu.viewspace import ViewSpaceAdapter
 from unflat.rendering.backends.cpu.voxels import VoxelAdapter
 from unflat.rendering.occupancy import OccupancyGrid
 
-ADAPTERS: dict[type, Adapter] = {TriplaneField: TriplaneAdapter(), VoxelField: VoxelAdapter()}
+ADAPTERS: dict[type, Adapter] = {
+    TriplaneField: TriplaneAdapter(),
+    VoxelField: VoxelAdapter(),
+    ViewSpaceField: ViewSpaceAdapter(),
+    CanonicalField: ViewSpaceAdapter(),
+}
 """By the exact type: a subclass may ask differently."""
 
 LEAST_LIGHT = 1e-6

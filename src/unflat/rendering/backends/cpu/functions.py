@@ -65,3 +65,27 @@ def softplus(x):
 def slope_of_softplus(y):
     """The derivative of softplus where its value is y: sigmoid(x) = 1 - e^-y."""
     return splat(1.0) - exponential(splat(0.0) - y)
+
+
+@inlined
+def silu(x):
+    """X / (1 + e^-x), and its derivative."""
+    one = splat(1.0)
+    share = sigmoid(x)
+    y = x * share
+    return y, fma(y, one - share, share)
+
+
+@inlined
+def half_turn(h):
+    """Sine and cosine of pi h for h in [-1/2, 1/2], to 2e-7: polynomials in h^2."""
+    z = h * h
+    s = fma(splat(0.0776576603), z, splat(-0.598291286))
+    s = fma(s, z, splat(2.55007752))
+    s = fma(s, z, splat(-5.16771008))
+    s = fma(s, z, splat(3.14159264))
+    c = fma(splat(-0.0243963244), z, splat(0.234937314))
+    c = fma(c, z, splat(-1.335212))
+    c = fma(c, z, splat(4.05870916))
+    c = fma(c, z, splat(-4.93480214))
+    return s * h, fma(c, z, splat(1.0))
