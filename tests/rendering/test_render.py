@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from unflat.fields import FeatureDecoder, FieldOutput, TriplaneField, VoxelField
 from unflat.geometry import Camera, depth_per_distance, image_rays, rigid, rotation_from_vector
-from unflat.rendering import RenderOptions, render, render_rays
+from unflat.rendering import RenderOptions, backends, render, render_rays
 
 CENTER = torch.tensor([0.3, -0.2, 4.0])
 
@@ -300,6 +300,23 @@ def test_rays_end_early_within_the_promise():
     assert some_points < 0.8 * all_points
     apart = (short.rgb - whole.rgb).abs().max().item()
     assert 0 < apart <= 0.01
+
+
+def test_a_ray_ends_by_itself_whatever_the_other_scenes_do():
+    options = RenderOptions(
+        samples=20, near=1.0, far=9.0, opaque_last=False, least_light=0.3, block=2
+    )
+    both = voxels()
+    both.density[1] *= 0.2
+    with backends.use("reference"):
+        together = render(both, camera(batch=2), 5, 7, options)
+        for scene in (0, 1):
+            one = VoxelField(
+                both.density[scene : scene + 1], both.features[scene : scene + 1], both.bounds
+            )
+            alone = render(one, camera(), 5, 7, options)
+            assert alone.opacity.max() > 0.2
+            assert torch.equal(alone.rgb[0], together.rgb[scene])
 
 
 def test_render_is_render_rays_over_all_pixels():

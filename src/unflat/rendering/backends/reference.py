@@ -111,8 +111,10 @@ def _in_blocks(field: Field, rays: Rays, how: Marching) -> Marched:
         carried = light[:, alive]
         features[:, alive] += carried[..., None] * part.features
         shares[:, alive, start:stop] = carried[..., None] * part.weights
-        light[:, alive] = carried * (1 - part.weights.sum(-1)).clamp_min(0)
-        alive = (light > how.least_light).any(dim=0).nonzero().flatten()
+        left = carried * (1 - part.weights.sum(-1)).clamp_min(0)
+        # A ray of one scene ends by itself, though it is asked on along with another scene's.
+        light[:, alive] = torch.where(left > how.least_light, left, 0)
+        alive = (light > 0).any(dim=0).nonzero().flatten()
         if len(alive) == 0:
             break
     if features is None:
