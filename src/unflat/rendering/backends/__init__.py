@@ -90,6 +90,12 @@ def _fused(device: str) -> list[Backend]:
 
             return [Cpu()]
         _LOG.warning("rendering in plain torch; %s", _HINT)  # once, for this is cached
+    if device == "cuda":
+        if find_spec("triton"):
+            from unflat.rendering.backends.triton.backend import Triton
+
+            return [Triton()]
+        _LOG.warning("rendering in plain torch; pip install triton makes it fast")
     return []
 
 

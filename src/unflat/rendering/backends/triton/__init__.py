@@ -1,0 +1,1 @@
+"""Fused rendering on CUDA devices."""
