@@ -26,7 +26,7 @@ help:
 	@echo "make test      run the tests (test-all: the slow ones too)"
 	@echo "make setup     .venv with everything for development"
 	@echo "make lint      formatting, lint, types"
-	@echo "make bench     measure speed and memory on this machine"
+	@echo "make bench     measure speed and memory on this machine (some 20 minutes)"
 	@echo "make docs      build the pages into docs/_build/html"
 
 # torch comes first and in one exact version: everything after it must not replace it.
@@ -71,6 +71,7 @@ lint: $(VENV)/.dev
 	$(BIN)/pyright --warnings --pythonpath $(BIN)/python
 
 bench: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.rendering
 	@$(BIN)/python -m benchmarks.speed
 
 docs: $(VENV)/.dev

@@ -8,8 +8,6 @@ multiplications and additions only: exponentials, address arithmetic and waiting
 import gc
 import os
 import platform
-import resource
-import sys
 import time
 from collections.abc import Callable, Mapping
 from statistics import median
@@ -56,21 +54,26 @@ def fastest(work: Work, seconds: float = 1.0, clock: str = "wall") -> float:
 
 
 def alternate(
-    works: Mapping[str, Work], seconds: float = 2.0, clock: str = "wall", least: int = 3
+    works: Mapping[str, Work],
+    seconds: float = 2.0,
+    clock: str = "wall",
+    least: int = 3,
+    warm_up: bool = True,
 ) -> dict[str, list[float]]:
     """Seconds of every call of every work, one after the other in turns.
 
-    What disturbs a busy machine then disturbs all of them. Every work is called once to warm up.
+    What disturbs a busy machine then disturbs all of them.
 
     Args:
         works: what is timed, by name.
         seconds: goes on for so long, on the wall, all works together.
         clock: what a call is timed by.
         least: calls of each work, whatever they take.
+        warm_up: calls each once before.
     """
     now = CLOCKS[clock]
     times: dict[str, list[float]] = {name: [] for name in works}
-    for work in works.values():
+    for work in works.values() if warm_up else ():
         work()
     gc.collect()
     begun = time.perf_counter()
@@ -85,12 +88,6 @@ def alternate(
 def summary(times: list[float]) -> dict[str, float]:
     """Fastest and median in seconds, and how many calls there were."""
     return {"min": min(times), "median": median(times), "calls": len(times)}
-
-
-def peak_mib() -> float:
-    """Most memory that this process ever held; macOS counts bytes, Linux KiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def machine_facts() -> dict[str, Any]:

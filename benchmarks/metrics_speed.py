@@ -21,7 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.speed import _peak_mib, facts
+from benchmarks.process import peak_mib
+from benchmarks.speed import facts
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "metrics-speed.json"
@@ -198,7 +199,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     clock = time.process_time if options.clock == "cpu" else time.perf_counter
     work, count = prepare(name, options.quick)
-    before = _peak_mib()
+    before = peak_mib()
     once = name.startswith("stream_")
     seconds: list[float] = []
     begun = clock()
@@ -216,7 +217,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "seconds_median": median(seconds),
         "items_per_second": round(count / min(seconds), 1),
         "repetitions": len(seconds),
-        "peak_mib": round(_peak_mib(), 1),
+        "peak_mib": round(peak_mib(), 1),
         "before_mib": round(before, 1),
     }
 

@@ -30,6 +30,7 @@ from benchmarks import rendering_scenes as scenes
 from benchmarks.machine import CLOCKS, Rates, Work, fastest, machine_facts, rates
 from benchmarks.page import fill, markdown
 from benchmarks.plain_rendering import composite, look_up
+from benchmarks.training_step import BATCH, TrainingStep
 from unflat.fields.triplane import FeatureDecoder
 from unflat.rendering import backends
 
@@ -37,7 +38,6 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "profile.json"
 PAGE = ROOT / "benchmarks" / "PROFILE.md"
 SIDE, SAMPLES, CHANNELS = 64, 48, 32  # of the tri-plane picture
-BATCH = 16  # pictures of a training step
 SECONDS = 1.0  # of every part
 
 
@@ -210,19 +210,12 @@ def viewspace_parts(mode: str) -> list[dict[str, Any]]:
 def step_parts() -> list[dict[str, Any]]:
     """Stage 1, configuration `small`: every part forward and backward to what it got."""
     from unflat.rendering.forward_warp import fill_holes, forward_warp
-    from unflat.systems.vq3d import PRESETS, Vq3dRecipe
     from unflat.systems.vq3d.recipe import novel_cameras
     from unflat.systems.vq3d.refiner import laplace_loss
 
-    torch.manual_seed(0)
-    recipe = Vq3dRecipe(PRESETS["small"]())
-    model, frame = recipe.model, recipe.model.frame
-    batch = training_batch(recipe.config.resolution)
-    optimizer = torch.optim.AdamW(recipe.parameter_groups(), lr=1e-4)
-    image, taught = batch["image"], torch.arange(BATCH)
-
-    def generator() -> torch.Generator:
-        return torch.Generator().manual_seed(0)
+    step = TrainingStep()
+    recipe, model, batch, generator = step.recipe, step.model, step.batch, step.generator
+    frame, image, taught = model.frame, batch["image"], torch.arange(BATCH)
 
     def network() -> tuple[Any, Any]:
         encoded = model.encode(image)
@@ -254,15 +247,6 @@ def step_parts() -> list[dict[str, Any]]:
         refined = model.refiner(image, surface, encoded.features.detach())
         laplace_loss(refined, batch["disparity"]).mean().backward()
 
-    def update() -> None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-
-    def whole() -> None:
-        optimizer.zero_grad()
-        recipe.step(batch, 0.5, generator())["loss"].backward()
-        update()
-
     def network_back() -> None:
         torch.autograd.backward(list(network()[1]), above)
 
@@ -274,8 +258,8 @@ def step_parts() -> list[dict[str, Any]]:
             "novel rays, with the warp": novel,
             "of it the warp and its holes": warp,
             "refiner": refiner,
-            "clipping and AdamW": update,
-            "the whole step": whole,
+            "clipping and AdamW": step.update,
+            "the whole step": step.whole,
         }.items()
     }
     flops = {
@@ -283,7 +267,7 @@ def step_parts() -> list[dict[str, Any]]:
         "canonical rays": _flops(canonical),
         "novel rays, with the warp": _flops(novel),
         "refiner": _flops(refiner),
-        "the whole step": _flops(whole),
+        "the whole step": _flops(step.whole),
     }
     weights = sum(value.numel() for value in model.parameters())
     moved = {"clipping and AdamW": 4.0 * 9 * weights}  # read 4, written 3, and clipping's 2
@@ -296,18 +280,6 @@ def step_parts() -> list[dict[str, Any]]:
         }
         for part, value in seconds.items()
     ]
-
-
-def training_batch(side: int, count: int = BATCH) -> dict[str, Tensor]:
-    """Made-up pictures with a smooth disparity, as the data set gives them."""
-    generator = torch.Generator().manual_seed(0)
-    noise = torch.rand(count, 4, 8, 8, generator=generator)
-    smooth = functional.interpolate(noise, (side, side), mode="bicubic").clamp(0, 1)
-    return {
-        "image": smooth[:, :3].contiguous(),
-        "disparity": smooth[:, 3:].contiguous(),
-        "has_disparity": torch.ones(count, dtype=torch.bool),
-    }
 
 
 def _flops(work: Work) -> float:
@@ -337,24 +309,12 @@ def step_operators() -> list[dict[str, Any]]:
     """A whole step's seconds by kind of operator, by torch's own profiler."""
     from torch.profiler import ProfilerActivity, profile
 
-    from unflat.systems.vq3d import PRESETS, Vq3dRecipe
-
-    torch.manual_seed(0)
-    recipe = Vq3dRecipe(PRESETS["small"]())
-    batch = training_batch(recipe.config.resolution)
-    optimizer = torch.optim.AdamW(recipe.parameter_groups(), lr=1e-4)
-
-    def whole() -> None:
-        optimizer.zero_grad()
-        recipe.step(batch, 0.5, torch.Generator().manual_seed(0))["loss"].backward()
-        torch.nn.utils.clip_grad_norm_(recipe.model.parameters(), 1.0)
-        optimizer.step()
-
-    whole()
+    step = TrainingStep()
+    step.whole()
     best: dict[str, float] = {}
     for _ in range(5):
         with profile(activities=[ProfilerActivity.CPU]) as told:
-            whole()
+            step.whole()
         spent: dict[str, float] = defaultdict(float)
         for event in told.key_averages():
             spent[_group(event.key)] += event.self_cpu_time_total * 1e-6

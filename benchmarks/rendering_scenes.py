@@ -1,6 +1,5 @@
 """Fields and rays that renderers are timed on: made up, the same in every process."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -20,21 +19,27 @@ HALF = 0.85  # of the box's side: every sample lies in it
 TEXELS = 64  # along a side of a plane
 HIDDEN = 64  # width of the network
 VOXELS = 64
+BALL, STEEP = 0.25, 200.0  # radius, and how quickly density begins there
 
 
-class Case(NamedTuple):
+class TriplaneCase(NamedTuple):
     """What is rendered."""
 
-    field: TriplaneField | VoxelField
+    field: TriplaneField
     rays: Rays
 
 
-def rays(side: int, samples: int) -> Rays:
-    """Of a square picture from an oblique side."""
+def camera() -> Camera:
+    """From an oblique side, batch of one."""
     rotation = rotation_from_vector(torch.tensor([0.3, 0.5, 0.0]))
     pose = rigid(rotation, -DISTANCE * rotation[:, 2])
     intrinsics = torch.tensor([[FOCAL, FOCAL, 0.5, 0.5]])
-    lines = image_rays(Camera(camera_to_world=pose[None], intrinsics=intrinsics), side, side)
+    return Camera(camera_to_world=pose[None], intrinsics=intrinsics)
+
+
+def rays(side: int, samples: int) -> Rays:
+    """Of a square picture."""
+    lines = image_rays(camera(), side, side)
     edges = to_distance(even_edges(samples), NEAR, FAR, "distance")
     edges = edges.expand(1, side * side, -1).contiguous()
     return Rays(lines.origins.flatten(1, 2), lines.directions.flatten(1, 2), edges)
@@ -45,20 +50,45 @@ def box() -> Tensor:
     return torch.tensor([[-HALF] * 3, [HALF] * 3])
 
 
-def triplane(side: int, samples: int, channels: int) -> Case:
+def triplane(side: int, samples: int, channels: int) -> TriplaneCase:
     """Planes of noise with an untrained decoder: rays lose some three tenths of their light."""
     torch.manual_seed(0)
     planes = nn.Parameter(torch.randn(1, 3, channels, TEXELS, TEXELS))
     field = TriplaneField(planes, FeatureDecoder(channels, HIDDEN), box())
-    return Case(field, rays(side, samples))
+    return TriplaneCase(field, rays(side, samples))
 
 
-def voxels(side: int, samples: int) -> Case:
+@torch.no_grad()
+def ball(side: int, samples: int, channels: int = 32) -> TriplaneCase:
+    """A colored ball in empty space, written into planes and network: an object as made by a GAN.
+
+    The first channels of the three planes add up to the squared distance from the middle, the
+    first number of the hidden layer is softplus(STEEP (BALL^2 - distance^2)), and density grows
+    with it; the other numbers are noise and make the color.
+    """
+    field, lines = triplane(side, samples, channels)
+    places = (torch.arange(TEXELS) + 0.5) / TEXELS * 2 - 1
+    squares = (HALF * places).square()
+    field.planes[:, :, 0] = (squares + squares[:, None]) / 2
+    decoder = field.decoder
+    assert isinstance(decoder, FeatureDecoder)
+    decoder.into.weight[:, 0] = 0
+    decoder.into.weight[0] = 0
+    decoder.into.weight[0, 0] = -STEEP
+    decoder.into.bias[0] = STEEP * BALL**2
+    decoder.out.weight[0] = 0
+    decoder.out.weight[1:, 0] = 0
+    decoder.out.weight[0, 0] = 5
+    decoder.out.bias[0] = -8  # density 0.0001 outside
+    return TriplaneCase(field, lines)
+
+
+def voxels(side: int, samples: int) -> tuple[VoxelField, Rays]:
     """A box of noise, as dense as the tri-planes are."""
     torch.manual_seed(0)
     density = nn.Parameter(torch.rand(1, VOXELS, VOXELS, VOXELS))
     features = nn.Parameter(torch.rand(1, 3, VOXELS, VOXELS, VOXELS))
-    return Case(VoxelField(density, features, box()), rays(side, samples))
+    return VoxelField(density, features, box()), rays(side, samples)
 
 
 def triplane_work(points: int, channels: int, colors: int = 3) -> dict[str, float]:
@@ -85,12 +115,3 @@ def triplane_bytes(rays: int, samples: int, channels: int, colors: int = 3) -> d
         "forward": 4 * (planes + lines + results),
         "both": 4 * (3 * planes + 2 * lines + 2 * results),
     }
-
-
-def side_view(focal_true: float, angle_deg: float = 10.0) -> Camera:
-    """A camera that is turned about a pivot two units away, beside the canonical one."""
-    from unflat.geometry.trajectory import orbit
-
-    half = focal_true / 2
-    pose = orbit(4, math.radians(angle_deg), 2.0)[1:2]
-    return Camera(camera_to_world=pose, intrinsics=torch.tensor([[half, half, 0.5, 0.5]]))

@@ -18,17 +18,15 @@ import json
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.page import fill, markdown
+from benchmarks.process import ROOT, peak_mib, run_child
 
-ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "speed.json"
 PAGE = ROOT / "docs" / "speed.md"
 SIZES = ("64", "128", "256")
@@ -64,7 +62,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
     if not available(name):
         return None
     work = prepare(name)
-    before = _peak_mib()
+    before = peak_mib()
     work()
     seconds: list[float] = []
     begun = clock()
@@ -79,28 +77,16 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
         "seconds_min": min(seconds) / parts(name),
         "seconds_median": median(seconds) / parts(name),
         "repetitions": len(seconds),
-        "peak_mib": round(_peak_mib(), 1),
+        "peak_mib": round(peak_mib(), 1),
         "before_mib": round(before, 1),
     }
 
 
-def _peak_mib() -> float:
-    """Most memory that this process held; macOS counts bytes, Linux KiB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
 def in_child(name: str, options: argparse.Namespace) -> dict[str, Any] | None:
     """What `measure` gives, from a fresh process; None where the case cannot be measured here."""
-    command = [sys.executable, "-m", "benchmarks.speed", "--case", name, "--clock", options.clock]
-    command += ["--threads", str(options.threads), *(["--quick"] if options.quick else [])]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        raise SystemExit(f"{name} failed:\n{done.stderr}")
-    return json.loads(done.stdout.splitlines()[-1])
+    words = ["--case", name, "--clock", options.clock, "--threads", str(options.threads)]
+    words += ["--quick"] if options.quick else []
+    return run_child("benchmarks.speed", words, options.threads)
 
 
 def facts(options: argparse.Namespace) -> dict[str, Any]:
