@@ -9,6 +9,8 @@ import torch
 from numba.core import event
 from torch import Tensor
 
+from unflat.fields.behind import BehindField
+from unflat.fields.detail import DetailField
 from unflat.fields.field import Field
 from unflat.fields.triplane import TriplaneField
 from unflat.fields.viewspace import CanonicalField, ViewSpaceField
@@ -16,6 +18,7 @@ from unflat.fields.voxels import VoxelField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
 from unflat.rendering.backends.cpu import march, threads
 from unflat.rendering.backends.cpu.adapter import Adapter, flat
+from unflat.rendering.backends.cpu.detail import BehindAdapter, DetailAdapter
 from unflat.rendering.backends.cpu.simd import LANES
 from unflat.rendering.backends.cpu.triplane import TriplaneAdapter
 from unflat.rendering.backends.cpu.viewspace import ViewSpaceAdapter
@@ -27,6 +30,8 @@ ADAPTERS: dict[type, Adapter] = {
     VoxelField: VoxelAdapter(),
     ViewSpaceField: ViewSpaceAdapter(),
     CanonicalField: ViewSpaceAdapter(),
+    DetailField: DetailAdapter(),
+    BehindField: BehindAdapter(),
 }
 """By the exact type: a subclass may ask differently."""
 
