@@ -245,6 +245,7 @@ def test_what_it_does_not_know_is_refused_with_a_reason():
     assert "channels is 80" in refusal(field(channels=80))
     assert "hidden is 200" in refusal(field(hidden=200))
     assert "out is 65" in refusal(field(out=65))
+    assert "weights is 18432, above 16384" in refusal(field(hidden=100, out=64))
     assert "float64" in refusal(field().double())
     along = rays()
     assert "float32" in refusal(field(), along._replace(origins=along.origins.bfloat16()))

@@ -15,11 +15,16 @@ from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
 
 LARGEST_CHANNELS = 64
-"""Of a plane; wider ones would not fit a multiprocessor's registers."""
+"""Of a plane."""
 LARGEST_HIDDEN = 128
 """Width of the decoder's hidden layer."""
 LARGEST_OUT = 64
 """Channels of what is seen."""
+MOST_WEIGHTS = 2**14
+"""Of the decoder, its sides rounded up by `tile`; more would not fit the 99 KiB that the smallest
+multiprocessor has for a program."""
+LEAST_TILE = 16
+"""What matrix products in kernels want of every side."""
 LEAST_CAPABILITY = (8, 0)
 """Ampere; older cards have not been tried."""
 _MOST_NUMBERS = 2**31  # of one scene's planes: places in them are 32-bit
@@ -62,6 +67,17 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def tile(size: int) -> int:
+    """A size as kernels have it: the next power of two, at least LEAST_TILE."""
+    return max(LEAST_TILE, 1 << (size - 1).bit_length())
+
+
+def padded_weights(decoder: FeatureDecoder) -> int:
+    """Numbers in the decoder's matrices as kernels have them."""
+    (hidden, channels), out = decoder.into.weight.shape, decoder.out.weight.shape[0]
+    return tile(hidden) * (tile(channels) + tile(out))
+
+
 def _refuses_place(tensors: tuple[Tensor, ...]) -> str | None:
     """Where they are, and in which precision."""
     devices = {tensor.device for tensor in tensors}
@@ -87,6 +103,7 @@ def _refuses_sizes(field: TriplaneField, decoder: FeatureDecoder) -> str | None:
         ("channels", channels, LARGEST_CHANNELS),
         ("hidden", hidden, LARGEST_HIDDEN),
         ("out", decoder.out.weight.shape[0] - 1, LARGEST_OUT),
+        ("rounded number of weights", padded_weights(decoder), MOST_WEIGHTS),
         ("numbers of a scene's planes", field.planes[0].numel(), _MOST_NUMBERS - 1),
     )
     return next(

@@ -11,12 +11,13 @@ from torch.autograd import Function
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
 from unflat.rendering.backends.triton import kernels
+from unflat.rendering.backends.triton.backend import tile
 
-LEAST_TILE = 16
-"""What matrix products in kernels want of every side."""
-RAYS = 32
-"""Of a program. With `WARPS`, a decoder as wide as EG3D's spills no registers on sm_90, and 64^2
-rays still make a program for every multiprocessor."""
+MOST_RAYS, LEAST_RAYS = 32, 16
+"""Of a program: fewer where the decoder is wider than EG3D's (32, 64, 4), so that registers hold
+them; with `WARPS`, next to nothing is spilled on sm_80 and sm_90."""
+WIDE = 64 * (32 + 16)
+"""Weights of a decoder above which it is wide, its sides rounded up by `tile`."""
 WARPS = 8
 
 
@@ -162,12 +163,9 @@ def _launch(
     if batch == 0 or rays == 0:
         return
     with torch.cuda.device_of(inputs.edges):
-        kernel[(triton.cdiv(rays, RAYS), batch)](
-            *_read_by_kernels(inputs, plan),
-            *tables,
-            *_numbers(inputs, plan),
-            **_constants(inputs, plan),
-            **constants,
+        known = {**_constants(inputs, plan), **constants}
+        kernel[(triton.cdiv(rays, known["R"]), batch)](
+            *_read_by_kernels(inputs, plan), *tables, *_numbers(inputs, plan), **known
         )
 
 
@@ -195,20 +193,21 @@ def _numbers(inputs: Inputs, plan: Plan) -> tuple[int | float, ...]:
     rays, edges = inputs.edges.shape[1:]
     scenes, z, y, x = (0, 0, 0, 0) if plan.how.occupancy is None else plan.how.occupancy.cells.shape
     apart = x * y * z if scenes > 1 else 0  # one grid serves all scenes
-    return rays, edges - 1, height, width, x, y, z, apart, plan.how.least_light
+    return rays, edges - 1, height, width, x, y, z, apart, float(plan.how.least_light)
 
 
 def _constants(inputs: Inputs, plan: Plan) -> dict[str, Any]:
     """What kernels are compiled for."""
     (hidden, channels), out, grid = inputs.into.shape, len(inputs.out), plan.how.occupancy
+    wide = tile(hidden) * (tile(channels) + tile(out)) > WIDE
     return {
         "CHANNELS": channels,
         "HIDDEN": hidden,
         "OUT": out,
-        "C": _tile(channels),
-        "H": _tile(hidden),
-        "K": _tile(out),
-        "R": RAYS,
+        "C": tile(channels),
+        "H": tile(hidden),
+        "K": tile(out),
+        "R": LEAST_RAYS if wide else MOST_RAYS,
         "CONTRACTED": inputs.bounds is None,
         "CELLS": grid is not None,
         "EMPTY_OUTSIDE": grid is not None and grid.empty_outside,
@@ -218,8 +217,3 @@ def _constants(inputs: Inputs, plan: Plan) -> dict[str, Any]:
         "num_warps": WARPS,
         "num_stages": 1,  # many programs at once hide waiting better than buffers of one would
     }
-
-
-def _tile(size: int) -> int:
-    """A side of a matrix product."""
-    return max(LEAST_TILE, 1 << (size - 1).bit_length())  # the next power of two
