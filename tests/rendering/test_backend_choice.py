@@ -13,6 +13,7 @@ from unflat.errors import UserError
 from unflat.fields import FeatureDecoder, TriplaneField
 from unflat.rendering import backends
 from unflat.rendering.backends import Rays
+from unflat.rendering.backends.check import disagreement
 
 
 def scene() -> TriplaneField:
@@ -73,3 +74,45 @@ def test_nothing_of_numba_is_imported_before_rays_are_marched():
         "assert not {'numba', 'triton', 'llvmlite'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+class Almost(backends.Reference):
+    """The reference with one thing wrong."""
+
+    def __init__(self, wrong):
+        self.wrong = wrong
+
+    def march(self, field, rays, how):
+        marched = super().march(field, rays, how)
+        if self.wrong == "crash":
+            raise RuntimeError("no kernel image\nfor this device")
+        if self.wrong == "picture":
+            return marched._replace(features=marched.features + 2e-4)
+        if self.wrong == "nan":
+            return marched._replace(weights=marched.weights * torch.nan)
+        if self.wrong == "gradient":
+            wrong = 1.01 * marched.features - 0.01 * marched.features.detach()
+            return marched._replace(features=wrong)
+        return marched
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("nothing", None),
+        ("crash", "RuntimeError: no kernel image"),
+        ("picture", "off by 0.0002"),
+        ("nan", "off by nan"),
+        ("gradient", "off by"),
+    ],
+)
+def test_a_backend_is_tried_before_it_is_trusted(wrong, said):
+    found = disagreement(Almost(wrong), "cpu")
+    assert (found is None) if said is None else (said in found)
+
+
+def test_the_cpu_backend_would_be_trusted():
+    pytest.importorskip("numba", reason="needs the [fast] extra")
+    from unflat.rendering.backends.cpu.backend import Cpu
+
+    assert disagreement(Cpu(), "cpu") is None

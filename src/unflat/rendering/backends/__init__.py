@@ -19,6 +19,7 @@ import torch
 
 from unflat.errors import UserError
 from unflat.fields.field import Field
+from unflat.rendering.backends.check import disagreement
 from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
 from unflat.rendering.backends.reference import Reference, interval_lengths
 
@@ -94,7 +95,11 @@ def _fused(device: str) -> list[Backend]:
         if find_spec("triton"):
             from unflat.rendering.backends.triton.backend import Triton
 
-            return [Triton()]
+            wrong = disagreement(Triton(), device)
+            if wrong is None:
+                return [Triton()]
+            _LOG.warning("rendering in plain torch, not by Triton: %s; please report this", wrong)
+            return []
         _LOG.warning("rendering in plain torch; pip install triton makes it fast")
     return []
 
