@@ -302,6 +302,18 @@ def test_half_precision_planes_cost_little():
         torch.testing.assert_close(other, rounded.features, atol=5e-6, rtol=0)
 
 
+@pytest.mark.parametrize("shape", [(), (5,), (3, 111)])
+def test_fields_can_be_asked_at_points(shape):
+    scene = field(batch=2)
+    points = 1.5 * torch.randn(2, *shape, 3, generator=torch.Generator().manual_seed(0))
+    with backends.use("fused"):
+        found = backends.ask(scene, points)
+    for part, expected in zip(found, scene(points), strict=True):
+        assert part.shape == expected.shape
+        torch.testing.assert_close(part, expected, atol=5e-6, rtol=5e-6)
+    assert not found.density.requires_grad
+
+
 # Pictures
 
 

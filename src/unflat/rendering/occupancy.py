@@ -159,6 +159,8 @@ def _most_density(
     field: Field, bounds: Tensor, batch: int, resolution: int, points: int, chunk: int
 ) -> Float[Tensor, "batch z y x"]:
     """Highest density found in every cell."""
+    from unflat.rendering import backends  # which know of grids themselves
+
     device, dtype = bounds.device, bounds.dtype
     places = (torch.arange(points, device=device, dtype=dtype) + 0.5) / points
     within = torch.cartesian_prod(places, places, places).reshape(-1, 3)
@@ -170,6 +172,6 @@ def _most_density(
         z, y, x = cell // resolution**2, cell // resolution % resolution, cell % resolution
         corner = torch.stack([x, y, z], dim=-1).to(dtype)
         asked = bounds[0] + (corner[:, None] + within) * side
-        density = field(asked.expand(batch, -1, -1, -1)).density
+        density = backends.ask(field, asked.expand(batch, -1, -1, -1)).density
         parts.append(density.to(dtype).amax(dim=-1))
     return torch.cat(parts, dim=1).unflatten(1, (resolution, resolution, resolution))

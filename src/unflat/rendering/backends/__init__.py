@@ -16,9 +16,11 @@ from importlib.util import find_spec
 from typing import Literal, get_args
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from unflat.errors import UserError
-from unflat.fields.field import Field
+from unflat.fields.field import Field, FieldOutput
 from unflat.rendering.backends.check import disagreement
 from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
 from unflat.rendering.backends.reference import Reference, interval_lengths
@@ -82,6 +84,25 @@ def pick(field: Field, rays: Rays) -> Backend:
     return REFERENCE
 
 
+@torch.no_grad()
+def ask(field: Field, points: Float[Tensor, "batch *points 3"]) -> FieldOutput:
+    """A field's answer at many points, without gradients: for grids and surfaces.
+
+    Fused where a backend knows the field, unless the reference is asked for. Fields that look at
+    the direction of travel are asked without one.
+
+    Args:
+        field: any.
+        points: world units.
+    """
+    if current() != "reference" and points.numel():
+        for backend in _fused(points.device.type):
+            answer = backend.ask(field, points)
+            if answer is not None:
+                return answer
+    return field(points)
+
+
 @cache
 def _fused(device: str) -> list[Backend]:
     """Fused backends for a kind of device, as far as they are installed."""
@@ -126,6 +147,7 @@ __all__ = [
     "Marching",
     "Rays",
     "Reference",
+    "ask",
     "choose",
     "current",
     "installed",

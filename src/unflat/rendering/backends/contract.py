@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.fields.field import Field
+from unflat.fields.field import Field, FieldOutput
 from unflat.rendering.occupancy import OccupancyGrid
 
 
@@ -68,4 +68,8 @@ class Backend(Protocol):
 
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """Light along the rays; only of what is not refused."""
+        ...
+
+    def ask(self, field: Field, points: Float[Tensor, "batch *points 3"]) -> FieldOutput | None:
+        """The field's answer at points, without gradients; None if it has no quicker way."""
         ...

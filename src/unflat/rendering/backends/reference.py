@@ -25,6 +25,10 @@ class Reference:
             return _whole(field, rays, how.opaque_last, how.occupancy)
         return _in_blocks(field, rays, how)
 
+    def ask(self, field: Field, points: Tensor) -> FieldOutput:
+        """What the field itself says."""
+        return field(points)
+
 
 def _whole(field: Field, rays: Rays, opaque_last: bool, occupancy: OccupancyGrid | None) -> Marched:
     """Expected features along rays, with the weights they came from."""

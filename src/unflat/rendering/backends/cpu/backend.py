@@ -11,7 +11,7 @@ from torch import Tensor
 
 from unflat.fields.behind import BehindField
 from unflat.fields.detail import DetailField
-from unflat.fields.field import Field
+from unflat.fields.field import Field, FieldOutput
 from unflat.fields.triplane import TriplaneField
 from unflat.fields.viewspace import CanonicalField, ViewSpaceField
 from unflat.fields.voxels import VoxelField
@@ -41,6 +41,7 @@ LEAST_LIGHT = 1e-6
 _LOG = logging.getLogger("unflat.rendering")
 
 _RAYS_OF_TASK = 256
+_POINTS_OF_TASK = 8192
 _SPARE_BYTES = 256 * 2**20  # for gradients of planes that several cores make at once
 
 
@@ -51,7 +52,7 @@ class _Compiling(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         """A function begins to be compiled; those that are found on disk are not."""
-        kernels = march.forward, march.backward
+        kernels = march.forward, march.backward, march.query
         if not _Compiling.said and event.data and event.data["dispatcher"] in kernels:
             _Compiling.said = True
             _LOG.info("compiling the fused renderer for this processor: once, some ten seconds")
@@ -76,11 +77,11 @@ class Cpu:
 
     def refuses(self, field: Field, rays: Rays) -> str | None:
         """Other kinds of fields, other precisions, gradients that it does not make."""
+        if any(part is not None and part.dtype != torch.float32 for part in rays):
+            return "rays must be float32"
         adapter = ADAPTERS.get(type(field))
         if adapter is None:
             return f"it does not know {type(field).__name__}"
-        if any(part is not None and part.dtype != torch.float32 for part in rays):
-            return "rays must be float32"
         reason = adapter.refuses(field)
         if reason is not None or not torch.is_grad_enabled():
             return reason
@@ -96,6 +97,23 @@ class Cpu:
         tensors = adapter.tensors(field)
         call = _Call(adapter, field, how, tuple(tensors))
         return Marched(*_March.apply(call, *rays, *tensors.values()))
+
+    def ask(self, field: Field, points: Tensor) -> FieldOutput | None:
+        """The field's answer, without gradients; None if it does not know the field."""
+        adapter = ADAPTERS.get(type(field))
+        if adapter is None or points.dtype != torch.float32 or adapter.refuses(field):
+            return None
+        batch, shape = points.shape[0], points.shape[:-1]
+        count, channels = points[0].numel() // 3, adapter.channels(field)
+        density, features = points.new_empty(batch, count), points.new_empty(batch, count, channels)
+        arrays, places = adapter.arrays(field, adapter.tensors(field)), flat(points)
+        out = density.view(-1).numpy(), features.view(-1).numpy()
+
+        def work(scene: int, first: int, last: int) -> None:
+            march.query(arrays, places, scene, first, last, channels, *out)
+
+        threads.run(work, _parts(batch, count, max(1, count // _POINTS_OF_TASK)))
+        return FieldOutput(density.view(shape), features.view(*shape, channels))
 
 
 class _Call(NamedTuple):

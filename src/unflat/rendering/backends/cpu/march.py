@@ -30,7 +30,7 @@ from unflat.rendering.backends.cpu.blocks import (
 )
 from unflat.rendering.backends.cpu.dense import STRIDE
 from unflat.rendering.backends.cpu.kinds import ask, implements, measure, pull, workspace
-from unflat.rendering.backends.cpu.simd import compiled
+from unflat.rendering.backends.cpu.simd import LANES, compiled
 
 __all__ = [
     "RAYS",
@@ -43,6 +43,7 @@ __all__ = [
     "implements",
     "measure",
     "pull",
+    "query",
     "workspace",
 ]
 
@@ -191,3 +192,31 @@ def backward(
             left = keep(alive, light, rest, left, least_light)
             if left == 0:
                 break
+
+
+@compiled
+def query(field, points, scene, first, last, channels, density, features):
+    """Asks a scene at points ``first`` to ``last`` (of all scenes, in one count).
+
+    Args:
+        field: a named tuple.
+        points: points * 3, world units.
+        scene: which of the field's.
+        first: point.
+        last: point after the last one.
+        channels: of the features.
+        density: written; one for each point.
+        features: written; points * channels.
+    """
+    block, space = new_block(channels, STRIDE), workspace(field)
+    for start in range(first, last, STRIDE):
+        some = min(STRIDE, last - start)
+        count = (some + LANES - 1) // LANES * LANES
+        for s in range(count):  # whole vectors: the last point is repeated
+            at = (start + min(s, some - 1)) * 3
+            block.x[s], block.y[s], block.z[s] = points[at], points[at + 1], points[at + 2]
+        ask(field, scene, block, space, count)
+        for s in range(some):
+            density[start + s] = block.density[s]
+            for k in range(channels):
+                features[(start + s) * channels + k] = block.features[k * STRIDE + s]

@@ -10,7 +10,7 @@ import os
 import torch
 from torch import Tensor
 
-from unflat.fields.field import Field
+from unflat.fields.field import Field, FieldOutput
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
 
@@ -60,6 +60,10 @@ class Triton:
         if not isinstance(field, TriplaneField):
             raise ValueError(f"{type(field).__name__} is not marched by Triton")
         return march(field, rays, how)
+
+    def ask(self, field: Field, points: Tensor) -> FieldOutput | None:
+        """It has no quicker way than the field's own."""
+        return None
 
 
 def interpreted() -> bool:
