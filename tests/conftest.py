@@ -51,6 +51,14 @@ def data_folder() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def kernels_at_once() -> None:
+    """Fused kernels are tested whether or not they were compiled here before."""
+    from unflat.rendering import backends  # not earlier: its types are to be checked
+
+    backends.compile_at_once()
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     """Random numbers that are the same in every run."""

@@ -116,3 +116,40 @@ def test_the_cpu_backend_would_be_trusted():
     from unflat.rendering.backends.cpu.backend import Cpu
 
     assert disagreement(Cpu(), "cpu") is None
+
+
+@pytest.fixture
+def never_compiled(monkeypatch, tmp_path):
+    """As on a computer where nothing has been compiled yet."""
+    pytest.importorskip("numba", reason="needs the [fast] extra")
+    from unflat.rendering.backends.cpu import patience
+
+    monkeypatch.setattr(patience, "machine_code", lambda: tmp_path / "kernels")
+    monkeypatch.setattr(patience, "_given", patience.Counter())
+    monkeypatch.setattr(patience, "_ready", set())
+    monkeypatch.setattr(backends, "_at_once", False)
+    return patience
+
+
+def test_little_work_does_not_wait_for_a_compiler(never_compiled, monkeypatch):
+    monkeypatch.setattr(never_compiled, "SAMPLES", 14)  # of 4 a call
+    with torch.no_grad():
+        names = [backends.pick(scene(), rays()).name for _ in range(5)]
+    assert names == ["reference"] * 3 + ["cpu"] * 2
+    assert backends.pick(scene(), rays()).name == "cpu"  # a training step
+
+
+def test_what_was_compiled_once_is_taken_at_once(never_compiled, monkeypatch):
+    with torch.no_grad():
+        assert backends.pick(scene(), rays()).name == "reference"
+        with backends.use("fused"):
+            backends.pick(scene(), rays()).march(scene(), rays(), backends.Marching())
+        assert backends.pick(scene(), rays()).name == "cpu"
+        monkeypatch.setattr(never_compiled, "_ready", set())  # another process
+        assert backends.pick(scene(), rays()).name == "cpu"
+
+
+def test_figures_do_not_depend_on_what_was_compiled(never_compiled):
+    with torch.no_grad():
+        backends.compile_at_once()
+        assert backends.pick(scene(), rays()).name == "cpu"

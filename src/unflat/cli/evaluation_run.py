@@ -65,7 +65,9 @@ def run_evaluation(
     """
     from unflat.cli.main import DONE, SOME_FAILED, STOPPED
     from unflat.device import choose_device
+    from unflat.rendering import backends
 
+    backends.compile_at_once()  # a figure does not depend on what was compiled before
     targets = [path for path in (options.report, options.html) if path is not None]
     for path in targets:
         if path.exists() and not options.force:

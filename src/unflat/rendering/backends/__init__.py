@@ -26,7 +26,8 @@ from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
 from unflat.rendering.backends.reference import Reference, interval_lengths
 
 Choice = Literal["auto", "reference", "fused"]
-"""auto: fused where a fused backend knows the field, else the reference. fused: insist on it."""
+"""auto: fused where a fused backend knows the field and compiling pays, else the reference. fused:
+insist on it."""
 
 REFERENCE = Reference()
 
@@ -61,6 +62,16 @@ def use(choice: Choice) -> Iterator[None]:
         _chosen = before
 
 
+def compile_at_once() -> None:
+    """From here on kernels are compiled for any amount of work, in this process.
+
+    Otherwise the first pictures on a computer are the reference's, until compiling pays; and a
+    figure's last digit could tell which were.
+    """
+    global _at_once
+    _at_once = True
+
+
 def pick(field: Field, rays: Rays) -> Backend:
     """The backend that marches this field along these rays.
 
@@ -74,7 +85,8 @@ def pick(field: Field, rays: Rays) -> Backend:
     for backend in _fused(rays.edges.device.type):
         reason = backend.refuses(field, rays)
         if reason is None:
-            return backend
+            at_once = _at_once or choice == "fused"
+            return backend if at_once or backend.pays(field, rays) else REFERENCE
         reasons.append(f"{backend.name}: {reason}")
     if choice == "fused":
         why = "; ".join(reasons) or f"none is installed for {rays.edges.device.type}; {_HINT}"
@@ -95,8 +107,11 @@ def ask(field: Field, points: Float[Tensor, "batch *points 3"]) -> FieldOutput:
         field: any.
         points: world units.
     """
-    if current() != "reference" and points.numel():
+    choice = current()
+    if choice != "reference" and points.numel():
         for backend in _fused(points.device.type):
+            if not (_at_once or choice == "fused" or backend.pays_to_ask(field, points)):
+                break
             answer = backend.ask(field, points)
             if answer is not None:
                 return answer
@@ -138,6 +153,7 @@ def _checked(word: str) -> Choice:
 
 
 _chosen: Choice | None = None
+_at_once = False
 
 __all__ = [
     "REFERENCE",
@@ -149,6 +165,7 @@ __all__ = [
     "Reference",
     "ask",
     "choose",
+    "compile_at_once",
     "current",
     "installed",
     "interval_lengths",

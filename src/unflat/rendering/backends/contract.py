@@ -66,8 +66,16 @@ class Backend(Protocol):
         """Why it cannot march this field along these rays, as half a sentence; None if it can."""
         ...
 
+    def pays(self, field: Field, rays: Rays) -> bool:
+        """Whether it is quicker than the reference, counting what must be compiled first."""
+        ...
+
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """Light along the rays; only of what is not refused."""
+        ...
+
+    def pays_to_ask(self, field: Field, points: Float[Tensor, "batch *points 3"]) -> bool:
+        """The same for asking at points."""
         ...
 
     def ask(self, field: Field, points: Float[Tensor, "batch *points 3"]) -> FieldOutput | None:

@@ -19,11 +19,19 @@ class Reference:
         """Nothing."""
         return None
 
+    def pays(self, field: Field, rays: Rays) -> bool:
+        """Always."""
+        return True
+
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """All intervals at once, or in blocks front to back where rays may end early."""
         if how.least_light == 0 and (torch.is_grad_enabled() or rays.edges.shape[-1] <= how.block):
             return _whole(field, rays, how.opaque_last, how.occupancy)
         return _in_blocks(field, rays, how)
+
+    def pays_to_ask(self, field: Field, points: Tensor) -> bool:
+        """Always."""
+        return True
 
     def ask(self, field: Field, points: Tensor) -> FieldOutput:
         """What the field itself says."""

@@ -16,7 +16,7 @@ from unflat.fields.triplane import TriplaneField
 from unflat.fields.viewspace import CanonicalField, ViewSpaceField
 from unflat.fields.voxels import VoxelField
 from unflat.rendering.backends.contract import Marched, Marching, Rays
-from unflat.rendering.backends.cpu import march, threads
+from unflat.rendering.backends.cpu import march, patience, threads
 from unflat.rendering.backends.cpu.adapter import Adapter, flat
 from unflat.rendering.backends.cpu.detail import BehindAdapter, DetailAdapter
 from unflat.rendering.backends.cpu.simd import LANES
@@ -55,7 +55,7 @@ class _Compiling(event.Listener):
         kernels = march.forward, march.backward, march.query
         if not _Compiling.said and event.data and event.data["dispatcher"] in kernels:
             _Compiling.said = True
-            _LOG.info("compiling the fused renderer for this processor: once, some ten seconds")
+            _LOG.info("compiling the fused renderer for this processor: once, some fifteen seconds")
 
     def on_end(self, event: event.Event) -> None:
         """Nothing more is said."""
@@ -91,12 +91,23 @@ class Cpu:
             return f"cameras get no gradients through {type(field).__name__}"
         return None
 
+    def pays(self, field: Field, rays: Rays) -> bool:
+        """Whether the kernel is compiled, or so much is asked of it that compiling pays."""
+        samples = rays.edges.shape[0] * rays.edges.shape[1] * (rays.edges.shape[2] - 1)
+        return torch.is_grad_enabled() or patience.pays(_kernel(field, "forward"), samples)
+
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """Light along the rays."""
         adapter = ADAPTERS[type(field)]
         tensors = adapter.tensors(field)
         call = _Call(adapter, field, how, tuple(tensors))
-        return Marched(*_March.apply(call, *rays, *tensors.values()))
+        marched = Marched(*_March.apply(call, *rays, *tensors.values()))
+        patience.is_ready(_kernel(field, "forward"))
+        return marched
+
+    def pays_to_ask(self, field: Field, points: Tensor) -> bool:
+        """The same for asking at points."""
+        return patience.pays(_kernel(field, "query"), points.numel() // 3)
 
     def ask(self, field: Field, points: Tensor) -> FieldOutput | None:
         """The field's answer, without gradients; None if it does not know the field."""
@@ -113,6 +124,7 @@ class Cpu:
             march.query(arrays, places, scene, first, last, channels, *out)
 
         threads.run(work, _parts(batch, count, max(1, count // _POINTS_OF_TASK)))
+        patience.is_ready(_kernel(field, "query"))
         return FieldOutput(density.view(shape), features.view(*shape, channels))
 
 
@@ -250,6 +262,10 @@ class _Gradients:
             lanes = np.sum([part.reshape(-1, LANES).sum(1, np.float64) for part in parts], axis=0)
             sums[name] = lanes.astype(np.float32)
         return sums
+
+
+def _kernel(field: Field, way: str) -> str:
+    return f"{type(field).__name__}-{way}"
 
 
 def _rays(

@@ -42,7 +42,7 @@ _RULES: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"c
 
 def compiled(function: Callable[..., Any]) -> Any:
     """Compiles an entry point: called from Python, without its lock, kept on disk."""
-    with patch.object(config, "CACHE_DIR", str(_machine_code())):
+    with patch.object(config, "CACHE_DIR", str(machine_code())):
         return njit(inspect.unwrap(function), cache=True, **_RULES)
 
 
@@ -57,7 +57,7 @@ def _intrinsic(function: Callable[..., Any]) -> Any:
 
 
 @functools.cache
-def _machine_code() -> Path:
+def machine_code() -> Path:
     """Where compiled entry points are kept: one folder for each state of this package's sources.
 
     Numba itself looks only whether the entry point's own file has changed.

@@ -53,6 +53,10 @@ class Triton:
         tensors = (field.planes, *decoder.parameters(), *rays[:3])
         return _refuses_place(tensors) or _refuses_sizes(field, decoder) or _refuses_rays(rays)
 
+    def pays(self, field: Field, rays: Rays) -> bool:
+        """Always."""
+        return True
+
     def march(self, field: Field, rays: Rays, how: Marching) -> Marched:
         """Light along the rays; differentiable once."""
         from unflat.rendering.backends.triton.march import march
@@ -60,6 +64,10 @@ class Triton:
         if not isinstance(field, TriplaneField):
             raise ValueError(f"{type(field).__name__} is not marched by Triton")
         return march(field, rays, how)
+
+    def pays_to_ask(self, field: Field, points: Tensor) -> bool:
+        """Always."""
+        return True
 
     def ask(self, field: Field, points: Tensor) -> FieldOutput | None:
         """It has no quicker way than the field's own."""
