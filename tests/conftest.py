@@ -60,6 +60,12 @@ def kernels_at_once() -> None:
 
 
 @pytest.fixture
+def no_backend_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if UNFLAT_BACKEND, under which all tests can be run, were not set."""
+    monkeypatch.delenv("UNFLAT_BACKEND", raising=False)
+
+
+@pytest.fixture
 def generator() -> torch.Generator:
     """Random numbers that are the same in every run."""
     return torch.Generator().manual_seed(0)

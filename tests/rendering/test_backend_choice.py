@@ -15,6 +15,8 @@ from unflat.rendering import backends
 from unflat.rendering.backends import Rays
 from unflat.rendering.backends.check import disagreement
 
+pytestmark = pytest.mark.usefixtures("no_backend_named")
+
 
 def scene() -> TriplaneField:
     return TriplaneField(torch.zeros(1, 3, 4, 8, 8), FeatureDecoder(4, 8))

@@ -19,6 +19,8 @@ from unflat.rendering.backends import Marching, Rays
 from unflat.rendering.backends.cpu import dense, functions, simd
 from unflat.rendering.backends.cpu.simd import LANES, compiled, load, store
 
+pytestmark = pytest.mark.usefixtures("no_backend_named")
+
 BOX = torch.tensor([[-1.0, -1.2, -0.8], [1.0, 0.9, 1.1]])
 
 

@@ -21,6 +21,8 @@ from unflat.rendering.backends import Rays
 from unflat.systems.vq3d import load
 from unflat.systems.vq3d.pipeline import reconstruct_picture
 
+pytestmark = pytest.mark.usefixtures("no_backend_named")
+
 FRAME = Frame(focal_true=1.9, a=1.3, b=-0.05)
 OPTIONS = RenderOptions(samples=40, near=0.6, far=14.0, least_light=0.0)
 

@@ -26,6 +26,8 @@ from unflat.systems.vq3d import load, render_canonical, token_field
 from unflat.systems.vq3d.config import tiny
 from unflat.systems.vq3d.recipe import Vq3dRecipe
 
+pytestmark = pytest.mark.usefixtures("no_backend_named")
+
 ASSUMED = Frame()
 TRUE = Frame(focal_true=1.9, a=1.3, b=-0.05)
 
