@@ -41,7 +41,6 @@ from unflat.training.event import ConsoleReporter, Event, EventKind, OnEvent
 from unflat.training.feeding import Feeder
 from unflat.training.guard import LastGood
 from unflat.training.means import RunningMeans
-from unflat.training.memory import keep_freed_memory
 from unflat.training.randomness import first_samples, split_batch, step_generator, step_seed
 from unflat.training.recipe import BatchSource, Recipe
 from unflat.training.run_folder import make_folder, read_run, refuse_used, versions, write_run
@@ -145,8 +144,6 @@ class _Run:
         self._prepare(begin=checkpoint is None)
         if checkpoint is not None:
             self._load(checkpoint)
-        if self.device.type == "cpu":
-            keep_freed_memory()
         self._set_threads(checkpoint)
         self.good.take(self.step)
         self.started = time.monotonic()
