@@ -337,6 +337,7 @@ def cameras(kind: str) -> Camera:
         RenderOptions(
             samples=24, near=1.0, far=5.0, opaque_last=False, background=(1.0, 0.5, 0.0), chunk=37
         ),
+        RenderOptions(samples=24, coarse=3, fine_samples=9, near=1.0, far=5.0),
     ],
 )
 def test_render_makes_the_same_pictures(kind, options):
@@ -348,6 +349,15 @@ def test_render_makes_the_same_pictures(kind, options):
     tolerance = 2e-5 if options.least_light == 0 else 2 * options.least_light
     for fused, reference in zip(pictures["fused"], pictures["reference"], strict=True):
         torch.testing.assert_close(fused, reference, atol=tolerance, rtol=tolerance)
+
+
+def test_rays_that_fit_a_box_show_the_same():
+    scene, pictures = field(batch=2), {}
+    options = RenderOptions(samples=16, near=1.0, far=5.0, opaque_last=False, fit_box=True)
+    for backend in ("reference", "fused"):
+        with backends.use(backend):
+            pictures[backend] = render(scene, cameras("perspective"), 9, 13, options).features
+    torch.testing.assert_close(pictures["fused"], pictures["reference"], atol=2e-3, rtol=0)
 
 
 def test_the_chunk_size_never_changes_the_picture():
