@@ -421,7 +421,7 @@ def test_the_environment_names_a_backend(monkeypatch):
     with backends.use("fused"):
         assert backends.current() == "fused"
     monkeypatch.setenv("UNFLAT_BACKEND", "quick")
-    with pytest.raises(ValueError, match="UNFLAT_BACKEND is 'quick'"):
+    with pytest.raises(UserError, match=r"'quick', which is no backend; make it auto"):
         backends.current()
 
 

@@ -39,15 +39,28 @@ def current() -> Choice:
     """What is asked for: ``auto`` unless `choose`, `use` or UNFLAT_BACKEND say otherwise.
 
     Raises:
-        ValueError: UNFLAT_BACKEND holds another word.
+        UserError: UNFLAT_BACKEND holds another word.
     """
-    return _chosen if _chosen is not None else _checked(os.environ.get("UNFLAT_BACKEND", "auto"))
+    if _chosen is not None:
+        return _chosen
+    word = os.environ.get("UNFLAT_BACKEND", "auto")
+    if word not in get_args(Choice):
+        raise UserError(
+            f"UNFLAT_BACKEND is {word!r}, which is no backend; make it auto, reference or fused."
+        )
+    return word  # pyright: ignore[reportReturnType]
 
 
 def choose(choice: Choice) -> None:
-    """Forces a backend from here on, in this process."""
+    """Forces a backend from here on, in this process.
+
+    Raises:
+        ValueError: there is no such choice.
+    """
     global _chosen
-    _chosen = _checked(choice)
+    if choice not in get_args(Choice):
+        raise ValueError(f"backend {choice!r} is none of {get_args(Choice)}")
+    _chosen = choice
 
 
 @contextmanager
@@ -144,12 +157,6 @@ def installed() -> list[str]:
     """Names of the fused backends that this computer has."""
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     return [backend.name for device in devices for backend in _fused(device)]
-
-
-def _checked(word: str) -> Choice:
-    if word not in get_args(Choice):
-        raise ValueError(f"UNFLAT_BACKEND is {word!r}; it must be one of {get_args(Choice)}")
-    return word  # pyright: ignore[reportReturnType]
 
 
 _chosen: Choice | None = None
