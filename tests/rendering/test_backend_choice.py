@@ -39,7 +39,6 @@ def without_numba(monkeypatch):
 
 def test_without_the_extra_the_reference_marches_and_says_so_once(without_numba, caplog):
     with caplog.at_level(logging.INFO, logger="unflat"):
-        logging.getLogger("unflat").propagate = True
         names = [backends.pick(scene(), rays()).name for _ in range(3)]
     assert names == ["reference"] * 3
     remarks = [record.getMessage() for record in caplog.records]
@@ -53,6 +52,14 @@ def test_a_forced_backend_that_is_not_there_is_a_mistake(without_numba, capsys, 
     code = main(["render", str(tmp_path / "scene.safetensors"), "--backend", "fused"])
     assert code == 2
     assert 'pip install "unflat[fast]"' in capsys.readouterr().err
+
+
+def test_a_verb_leaves_no_listener_behind(capsys):
+    main(["doctor", "--backend", "reference"])
+    log = logging.getLogger("unflat")
+    assert not log.handlers
+    assert log.propagate
+    capsys.readouterr()
 
 
 def test_a_verb_forces_a_backend_for_itself_alone(monkeypatch, tmp_path):

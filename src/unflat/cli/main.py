@@ -36,8 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         module = importlib.import_module(VERBS[name].module)
         options = _parse(name, module.Options, rest)
         terminal = Terminal(quiet=options.quiet, json_lines=options.json)
-        _listen(terminal)
-        return _run(module, options, terminal)
+        with _listening(terminal):
+            return _run(module, options, terminal)
     except UserError as error:
         return _mistake(terminal, str(error))
     except BrokenPipeError:
@@ -69,16 +69,25 @@ def _run(module: Any, options: Any, terminal: Terminal) -> int:
         return BUG
 
 
-def _listen(terminal: Terminal) -> None:
-    """What the library remarks becomes lines of the terminal."""
+@contextmanager
+def _listening(terminal: Terminal) -> Iterator[None]:
+    """What the library remarks meanwhile becomes lines of the terminal."""
 
     class Lines(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             terminal.line(record.getMessage())
 
-    log = logging.getLogger("unflat")
-    log.handlers, log.propagate = [Lines()], False
+    log, lines = logging.getLogger("unflat"), Lines()
+    before = log.level, log.propagate
+    log.addHandler(lines)
     log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(lines)
+        log.setLevel(before[0])
+        log.propagate = before[1]
 
 
 @contextmanager
