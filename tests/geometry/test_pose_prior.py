@@ -5,6 +5,7 @@ import torch
 
 from unflat.geometry.pose import orbit_coordinates
 from unflat.geometry.pose_prior import (
+    DiscPrior,
     Gaussian,
     OrbitPrior,
     PivotPrior,
@@ -12,6 +13,7 @@ from unflat.geometry.pose_prior import (
     TruncatedGaussian,
     Uniform,
     UniformSine,
+    disc_poses,
 )
 
 COUNT = 40_000
@@ -121,15 +123,46 @@ def test_pivot_prior_stays_near_the_canonical_camera():
     assert float(poses[:, 1, 3].std()) < 0.7 * float(poses[:, 0, 3].std())
 
 
+def test_disc_cameras_lie_on_the_disc_and_face_the_pivot():
+    poses = DiscPrior(max_angle=0.4, pivot_depth=3.0).sample(COUNT, seeded())
+    center, forward = poses[:, :3, 3], poses[:, :3, 2]
+    torch.testing.assert_close(center[:, 2], torch.zeros(COUNT), atol=2e-6, rtol=0.0)
+    to_pivot = torch.nn.functional.normalize(torch.tensor([0.0, 0.0, 3.0]) - center, dim=-1)
+    torch.testing.assert_close(forward, to_pivot, atol=2e-6, rtol=0.0)
+    eye = torch.eye(3).expand(COUNT, 3, 3)
+    torch.testing.assert_close(poses[:, :3, :3] @ poses[:, :3, :3].mT, eye, atol=2e-6, rtol=0.0)
+    rim = 3.0 * math.tan(0.4)
+    radius = center.norm(dim=-1)
+    assert float(radius.max()) == pytest.approx(rim, rel=1e-3)
+    assert float(radius.max()) <= rim * (1 + 1e-5)
+    # Evenly by area: the mean of the squared radius is half of the rim's; no side is preferred.
+    assert float((radius / rim).square().mean()) == pytest.approx(0.5, abs=0.29 * FIVE_SIGMA)
+    assert float(center[:, :2].mean(0).abs().max()) < 0.5 * rim * FIVE_SIGMA
+
+
+def test_every_disc_camera_may_have_its_own_pivot():
+    numbers = torch.tensor([[1.0, 0.0], [1.0, 0.25], [0.0, 0.3]])
+    depth = torch.tensor([1.0, 2.0, 3.0])
+    poses = disc_poses(numbers, 0.3, depth)
+    rim = math.tan(0.3)
+    expected = torch.tensor([[rim, 0.0, 0.0], [0.0, -2 * rim, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(poses[:, :3, 3], expected, atol=1e-6, rtol=0.0)
+    torch.testing.assert_close(poses[2, :3, :3], torch.eye(3))
+    assert float(torch.acos(poses[0, 2, 2])) == pytest.approx(0.3, abs=1e-4)
+    with pytest.raises(ValueError, match="max_angle is 2"):
+        disc_poses(numbers, 2.0, depth)
+
+
 @pytest.mark.parametrize(
     "prior",
     [
         PivotPrior(pivot_depth=1.0),
+        DiscPrior(max_angle=0.3, pivot_depth=1.0),
         SpherePrior(),
         OrbitPrior(azimuth=Gaussian(std=1.0), elevation=UniformSine()),
     ],
 )
-def test_a_seed_decides(prior: PivotPrior | SpherePrior | OrbitPrior):
+def test_a_seed_decides(prior: PivotPrior | DiscPrior | SpherePrior | OrbitPrior):
     assert torch.equal(prior.sample(4, seeded(1)), prior.sample(4, seeded(1)))
     assert not torch.equal(prior.sample(4, seeded(1)), prior.sample(4, seeded(2)))
 

@@ -33,6 +33,7 @@ from unflat.geometry.pose import (
 )
 from unflat.geometry.pose_prior import (
     AnyDistribution,
+    DiscPrior,
     Distribution,
     Gaussian,
     OrbitPrior,
@@ -42,6 +43,7 @@ from unflat.geometry.pose_prior import (
     TruncatedGaussian,
     Uniform,
     UniformSine,
+    disc_poses,
 )
 from unflat.geometry.projective import DEFAULT_FOCAL, Frame
 from unflat.geometry.published_frames import (
@@ -68,6 +70,7 @@ __all__ = [
     "Camera",
     "CameraKind",
     "ColmapCamera",
+    "DiscPrior",
     "Distribution",
     "Frame",
     "Gaussian",
@@ -87,6 +90,7 @@ __all__ = [
     "camera_scene_to_export",
     "camera_z_up_to_object",
     "depth_per_distance",
+    "disc_poses",
     "flip_camera_axes",
     "from_blender",
     "from_colmap",

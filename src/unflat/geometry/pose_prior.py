@@ -1,8 +1,8 @@
 """Where cameras are likely to stand, when no one knows where they stood.
 
 A prior draws camera-to-world matrices. `OrbitPrior` and `SpherePrior` are for the object world (a
-camera that looks at the origin), `PivotPrior` is for the scene world (the canonical camera turned a
-little about a point on its axis).
+camera that looks at the origin), `PivotPrior` and `DiscPrior` are for the scene world (cameras near
+the canonical one that look at a point on its axis).
 
     prior = OrbitPrior(azimuth=Uniform(low=-math.pi, high=math.pi), elevation=Gaussian(std=0.2))
     poses = prior.sample(8, torch.Generator().manual_seed(0))     # 8 4 4
@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unflat.geometry.camera import rigid
 from unflat.geometry.pose import orbit_pose
 from unflat.geometry.trajectory import turn_about_pivot
 
@@ -194,6 +195,50 @@ class PivotPrior:
         """Camera-to-world matrices in the scene world."""
         right = self.right.sample(count, generator)
         return turn_about_pivot(right, self.up.sample(count, generator), self.pivot_depth)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscPrior:
+    """Cameras of the scene world spread evenly over a disc, all facing the pivot without roll.
+
+    The disc lies in the canonical camera's picture plane, around it: no camera is nearer to the
+    scene than the canonical one, which `PivotPrior`'s cameras are.
+    """
+
+    max_angle: float
+    """Radians between the canonical optical axis and that of a camera on the rim."""
+    pivot_depth: float
+    """Depth of the pivot on the canonical optical axis, in world units."""
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 4 4"]:
+        """Camera-to-world matrices in the scene world."""
+        numbers = torch.stack([_unit(count, generator), _unit(count, generator)], dim=-1).float()
+        depth = torch.full((count,), self.pivot_depth, device=numbers.device)
+        return disc_poses(numbers, self.max_angle, depth)
+
+
+def disc_poses(
+    numbers: Float[Tensor, "*batch 2"], max_angle: float, pivot_depth: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch 4 4"]:
+    """Camera-to-world matrices of `DiscPrior`, each with its own pivot, from given numbers.
+
+    Args:
+        numbers: uniform in [0, 1): the share of the disc's area further in, and of a full turn.
+        max_angle: radians between the canonical optical axis and that of a camera on the rim, in
+            [0, pi / 2).
+        pivot_depth: world units, positive.
+
+    Raises:
+        ValueError: the angle is outside its range.
+    """
+    if not 0 <= max_angle < 0.5 * math.pi:
+        raise ValueError(f"max_angle is {max_angle}; it must be in [0, pi / 2)")
+    area, turn = numbers.unbind(-1)
+    angle = torch.atan(area.sqrt() * math.tan(max_angle))
+    way = 2.0 * math.pi * turn
+    away = 1.0 - 1.0 / torch.cos(angle)  # on the disc, not on the sphere around the pivot
+    poses = turn_about_pivot(angle * torch.cos(way), angle * torch.sin(way), 1.0, away)
+    return rigid(poses[..., :3, :3], poses[..., :3, 3] * pivot_depth[..., None])
 
 
 def _unit(count: int, generator: torch.Generator) -> Tensor:
