@@ -1,6 +1,8 @@
 """Networks without 3D knowledge."""
 
 from unflat.nn.alexnet import AlexNet
+from unflat.nn.critic import Critic, minibatch_deviation
+from unflat.nn.equalized import EqualizedConv2d, EqualizedLinear
 from unflat.nn.inception import FidInception
 from unflat.nn.published import from_published, published_shapes
 from unflat.nn.quantize import (
@@ -18,6 +20,9 @@ __all__ = [
     "Attention",
     "Block",
     "CodeUsage",
+    "Critic",
+    "EqualizedConv2d",
+    "EqualizedLinear",
     "FidInception",
     "FiniteScalarQuantizer",
     "Quantized",
@@ -26,6 +31,7 @@ __all__ = [
     "Vgg16",
     "code_usage",
     "from_published",
+    "minibatch_deviation",
     "published_shapes",
     "sincos_positions",
 ]
