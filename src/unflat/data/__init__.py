@@ -2,6 +2,7 @@
 
 from unflat.data.check import CheckReport
 from unflat.data.dataset import NO_LABEL, PictureDataset, open_source
+from unflat.data.depth_maps import Meaning, encode_disparity, normalized_disparity, read_map
 from unflat.data.disparity import read_disparity
 from unflat.data.folder import FolderSource
 from unflat.data.pictures import MAX_PIXELS, open_picture
@@ -19,6 +20,7 @@ __all__ = [
     "BatchSource",
     "CheckReport",
     "FolderSource",
+    "Meaning",
     "PictureDataset",
     "PictureSource",
     "PosedObject",
@@ -31,9 +33,12 @@ __all__ = [
     "Sample",
     "Shard",
     "ShardSource",
+    "encode_disparity",
+    "normalized_disparity",
     "open_picture",
     "open_source",
     "prepare_picture",
     "read_disparity",
+    "read_map",
     "write_procedural",
 ]
