@@ -33,7 +33,7 @@ def test_its_gradient_leads_to_the_target_and_leaves_the_network_alone(distance)
         (gradient,) = torch.autograd.grad(loss, rgb)
         rgb = (rgb - 0.02 * gradient.sign()).detach().clamp(0, 1).requires_grad_()
         loss = perceptual_loss(distance, rgb, target).mean()
-    assert float(loss) < 0.5 * float(first)
+    assert float(loss.detach()) < 0.5 * float(first.detach())
     assert not any(weight.requires_grad for weight in distance.parameters())
 
 
