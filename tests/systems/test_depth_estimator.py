@@ -203,7 +203,7 @@ def test_other_or_incomplete_folders_are_refused(tmp_path):
 
     for changes, words in (
         ({"model_type": "vit"}, "of type vit, which sees no depth"),
-        ({"model_type": "prompt_depth_anything"}, "add --from depth or --from disparity"),
+        ({"model_type": "prompt_depth_anything"}, "add --depth-from depth or --depth-from disp"),
         ({"num_hidden_layers": 5}, "lacks"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({**config, **changes}))

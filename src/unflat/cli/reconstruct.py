@@ -23,6 +23,7 @@ from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
     from unflat.collection import Job
+    from unflat.data import DepthSource
 
 _EXAMPLE_NAME = "unflat-example.png"
 
@@ -51,6 +52,12 @@ class Options(Speech, Planned, Placed, Computed, Modelled):
     mode: Literal["detail", "tokens"] = "detail"
     """detail: the photo gives what is seen, the model the rest; tokens: all comes from the model's
     own codes."""
+    depth: str | None = None
+    """Where the visible surface is, if something knows better than the model: a map of the whole
+    picture (png, npy, npz, pfm; larger is nearer), or a depth model (a file of ours, a folder of
+    transformers, or a hub id)."""
+    depth_from: Literal["depth", "disparity"] | None = None
+    """What --depth holds or gives: values that grow with distance, or with nearness."""
     size: int | None = None
     """Side of the orbit in pixels; the scene's own if not given."""
     frames: int = 72
@@ -67,14 +74,17 @@ def run(options: Options, terminal: Terminal) -> int:
     jobs = find_pictures(inputs)
     many = len(jobs) > 1 or Path(inputs[0]).is_dir()
     out = _out(options, inputs, jobs, many)
+    _check_depth(options, jobs)
     if options.dry_run:
         return _say_plan(options, terminal, jobs, out, many)
     if options.example:
         _copy_example()
+    depth = _depth(options)
     if many:
-        return _many(options, terminal, jobs, out, formats)
+        return _many(options, terminal, jobs, out, formats, depth)
     report = _report(options, [jobs[0].source], terminal)
-    _one(options, Job(source=jobs[0].source, name=jobs[0].name), out, report, formats, terminal)
+    job = Job(source=jobs[0].source, name=jobs[0].name)
+    _one(options, job, out, report, formats, depth, terminal)
     terminal.object("report", report.json())
     return 0
 
@@ -109,6 +119,39 @@ def _check(options: Options, formats: tuple[str, ...]) -> None:
     find(options.model, offline=options.offline)
 
 
+def _check_depth(options: Options, jobs: list["Job"]) -> None:
+    if options.depth is None:
+        if options.depth_from is not None:
+            raise UserError("--depth-from: tells of --depth, which is not given; drop it.")
+        return
+    from unflat.systems.depth.source import is_map
+
+    if options.mode == "tokens":
+        raise UserError(
+            "--depth: is of the visible surface, which --mode tokens does not have; drop one."
+        )
+    if len(jobs) > 1 and is_map(options.depth):
+        raise UserError(
+            f"--depth {options.depth}: is the map of one picture, but {len(jobs)} are given; "
+            "give a depth model, or one picture."
+        )
+
+
+def _depth(options: Options) -> "DepthSource | None":
+    """What tells the visible surface, opened once for all pictures."""
+    if options.depth is None:
+        return None
+    from unflat.device import choose_device
+    from unflat.systems.depth.source import depth_source
+
+    return depth_source(
+        options.depth,
+        meaning=options.depth_from,
+        device=choose_device(options.device),
+        offline=options.offline,
+    )
+
+
 def _out(options: Options, inputs: list[str], jobs: list["Job"], many: bool) -> Path:
     """The result's folder for one picture; the folder of results for many."""
     if options.out is not None:
@@ -132,6 +175,8 @@ def _report(options: Options, inputs: list[str], terminal: Terminal) -> Report:
             "model": options.model,
             "fov_deg": options.fov_deg,
             "mode": options.mode,
+            "depth": options.depth,
+            "depth_from": options.depth_from,
             "size": options.size,
             "frames": options.frames,
         },
@@ -145,6 +190,7 @@ def _one(
     out: Path,
     report: Report,
     formats: tuple[str, ...],
+    depth: "DepthSource | None",
     terminal: Terminal,
 ) -> None:
     """Reconstruct one picture into its folder and say so."""
@@ -153,7 +199,7 @@ def _one(
     terminal.line(_headline(options, report))
     name = Path(job.name).name
     write_result(
-        lambda: _scene(options, job, report),
+        lambda: _scene(options, job, depth, report),
         out,
         report,
         name=name,
@@ -178,7 +224,7 @@ def _headline(options: Options, report: Report) -> str:
     return f"unflat {versions()['unflat']}  {model}  {report.device}  {', '.join(report.inputs)}"
 
 
-def _scene(options: Options, job: "Job", report: Report) -> Any:
+def _scene(options: Options, job: "Job", depth: "DepthSource | None", report: Report) -> Any:
     from unflat.collection import STDIN
     from unflat.data import open_picture
     from unflat.systems.vq3d.pipeline import reconstruct_picture
@@ -193,13 +239,19 @@ def _scene(options: Options, job: "Job", report: Report) -> Any:
         device=report.device or "cpu",
         seed=options.seed,
         detail=options.mode == "detail",
+        depth=depth,
         offline=options.offline,
         report=report,
     )
 
 
 def _many(
-    options: Options, terminal: Terminal, jobs: list["Job"], out: Path, formats: tuple[str, ...]
+    options: Options,
+    terminal: Terminal,
+    jobs: list["Job"],
+    out: Path,
+    formats: tuple[str, ...],
+    depth: "DepthSource | None",
 ) -> int:
     """Reconstruct all pictures into one folder; 3 if some failed."""
     from unflat.cli.main import DONE, SOME_FAILED
@@ -208,7 +260,7 @@ def _many(
 
     def work(job: "Job", folder: Path, report: Report) -> None:
         write_result(
-            lambda: _scene(options, job, report),
+            lambda: _scene(options, job, depth, report),
             folder,
             report,
             name=Path(job.name).name,

@@ -2,7 +2,13 @@
 
 from unflat.data.check import CheckReport
 from unflat.data.dataset import NO_LABEL, PictureDataset, open_source
-from unflat.data.depth_maps import Meaning, encode_disparity, normalized_disparity, read_map
+from unflat.data.depth_maps import (
+    DepthSource,
+    Meaning,
+    encode_disparity,
+    normalized_disparity,
+    read_map,
+)
 from unflat.data.disparity import read_disparity
 from unflat.data.folder import FolderSource
 from unflat.data.pictures import MAX_PIXELS, open_picture
@@ -19,6 +25,7 @@ __all__ = [
     "NO_LABEL",
     "BatchSource",
     "CheckReport",
+    "DepthSource",
     "FolderSource",
     "Meaning",
     "PictureDataset",

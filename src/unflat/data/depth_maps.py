@@ -12,15 +12,18 @@ farther (depth) is not written in most of them, so it has to be said.
 import io
 import re
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
+from torch import Tensor
 
 from unflat.data.disparity import read_png_map
 from unflat.data.pictures import DECODE_ERRORS
+from unflat.data.prepare import Prepared
 from unflat.errors import UserError
 
 Meaning = Literal["depth", "disparity"]
@@ -38,6 +41,17 @@ _ARRAYS: dict[Meaning, tuple[str, ...]] = {
 }
 _PFM_HEADER = re.compile(rb"(P[Ff])\s+(\d+)\s+(\d+)\s+(-?[\d.eE+-]+)\s")
 _PNG_FULL = 65535
+
+
+class DepthSource(NamedTuple):
+    """Where the visible surface of a photo comes from."""
+
+    name: str
+    """Of the file or the model, for reports."""
+    sha256: str
+    """Of the file of the map or of the weights; empty if it is not known."""
+    of: Callable[[Prepared], Float[Tensor, "1 1 height width"]]
+    """The photo's square to its disparity: in [0, 1], 1 nearest, of any resolution."""
 
 
 def read_map(

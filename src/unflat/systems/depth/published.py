@@ -165,7 +165,7 @@ def open_published(
     if meaning is None:
         raise UserError(
             f"{source}: a model of type {kind} does not tell whether it gives depth or disparity; "
-            "add --from depth or --from disparity."
+            "add --depth-from depth or --depth-from disparity."
         )
     preparation = read_preparation(folder.path / "preprocessor_config.json", kind)
     module = _load(transformers, folder)

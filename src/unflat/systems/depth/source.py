@@ -2,16 +2,20 @@
 
 import hashlib
 import importlib
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.data.depth_maps import MAP_SUFFIXES, Meaning, normalized_disparity, read_map
+from unflat.data.depth_maps import (
+    MAP_SUFFIXES,
+    DepthSource,
+    Meaning,
+    normalized_disparity,
+    read_map,
+)
 from unflat.data.disparity import cut_map
 from unflat.data.prepare import Prepared
 from unflat.errors import UserError
@@ -24,17 +28,6 @@ SURFACE_TAIL = 0.005
 """Share of pixels clipped at either end of a map that becomes a visible surface: outliers alone."""
 
 _SYSTEM = "depth"
-
-
-class DepthSource(NamedTuple):
-    """Where the visible surface of a photo comes from."""
-
-    name: str
-    """Of the file or the model, for reports."""
-    sha256: str
-    """Of the file of the map or of the weights; empty if it is not known."""
-    of: Callable[[Prepared], Float[Tensor, "1 1 height width"]]
-    """The photo's square to its disparity: in [0, 1], 1 nearest, of any resolution."""
 
 
 def open_estimator(

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from unflat.data.depth_maps import DepthSource
 from unflat.data.prepare import prepare_picture
 from unflat.errors import UserError
 from unflat.fields.detail import DetailField
@@ -22,6 +23,7 @@ from unflat.report import Report
 from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField, build
 from unflat.systems.vq3d.config import Config
+from unflat.systems.vq3d.given_depth import agreement, given_surface
 from unflat.systems.vq3d.recipe import render_canonical
 from unflat.systems.vq3d.surface import hidden_sheet, refine_surface, true_focal
 from unflat.training.model_file import load_weights, read_header
@@ -34,6 +36,10 @@ CONFIDENCE = (3.899, -63.903, 0.046)
 # A photo does not tell how much nearer the nearest is than the farthest. With the model's own
 # disparity it would be tenfold; the training scenes with walls have a median of 5.3.
 USUAL_SHIFT = -0.12
+TURNED_ROUND = (
+    "the given depth is near where the model sees far; if its values grow with distance, "
+    "say --depth-from depth"
+)
 LEAST_SPREAD = 0.004  # softness of a sheet whose depth is sure, units of normalised disparity
 
 
@@ -72,8 +78,13 @@ def detail_field(
     image: Float[Tensor, "batch 3 side side"],
     photo: Float[Tensor, "batch 3 height width"],
     spread_scale: float = SPREAD_SCALE,
+    disparity: Float[Tensor, "batch 1 rows columns"] | None = None,
 ) -> DetailField:
     """The tokens' fields with the photo on what it shows.
+
+    A disparity that is known from elsewhere takes the place of the model's own guesses at the
+    visible surface; scale and shift are fitted to the tokens' (see `given_depth`), so that what
+    is hidden stays behind it.
 
     Args:
         model: with a refiner, over view-space planes.
@@ -81,6 +92,8 @@ def detail_field(
         image: at the model's resolution, in [0, 1].
         photo: the same pictures at any larger resolution.
         spread_scale: softness of the sheet per expected error of its depth.
+        disparity: of the visible surface, in [0, 1], 1 nearest, of the same square at any
+            resolution.
 
     Raises:
         ValueError: the model has no detail mode.
@@ -88,8 +101,12 @@ def detail_field(
     base = token_field(model, encoded)
     if model.refiner is None or not isinstance(base, ViewSpaceField):
         raise ValueError("detail needs a refiner and view-space planes")
-    refined = model.refiner(image, base.uv[:, 3:4] + 0.5, encoded.features)
     _, rendered, _ = render_canonical(base, model.config.resolution, SURFACE_SAMPLES)
+    if disparity is not None:
+        given = given_surface(disparity.to(photo), rendered.to(photo), photo, LEAST_SPREAD)
+        hidden = hidden_sheet(given.disparity, photo)
+        return DetailField(base, photo, given.disparity, given.spread, hidden)
+    refined = model.refiner(image, base.uv[:, 3:4] + 0.5, encoded.features)
     # Two guesses with different faults: what the tokens render, and what the refiner sees.
     both = (0.5 * (refined.disparity + rendered)).clamp(0, 1.05)
     refined = refine_surface(refined._replace(disparity=both), photo)
@@ -123,6 +140,7 @@ def reconstruct_picture(
     device: str = "cpu",
     seed: int = 0,
     detail: bool = True,
+    depth: DepthSource | None = None,
     offline: bool = False,
     report: Report | None = None,
 ) -> Scene:
@@ -135,13 +153,17 @@ def reconstruct_picture(
         device: where the network runs; the scene is on the CPU.
         seed: kept in the header; nothing here is random.
         detail: the photo gives what is seen (the default), or everything comes from the tokens.
+        depth: knows the visible surface better than the model does; for detail only.
         offline: use no network.
         report: gets stages, figures and warnings.
 
     Raises:
-        UserError: picture or model cannot be read, the picture is too small, or detail is asked
-            of a model that has none.
+        UserError: picture, model or depth cannot be used, the picture is too small, or detail is
+            asked of a model that has none.
+        ValueError: depth without detail.
     """
+    if depth is not None and not detail:
+        raise ValueError("depth is of the visible surface, which tokens alone do not have")
     report = report or Report("reconstruct", inputs=[], seed=seed, device=device)
     with report.stage("prepare"):
         name, sha, licence = "given", "", "not stated"
@@ -153,13 +175,17 @@ def reconstruct_picture(
         if detail and not has_detail(model):
             raise UserError(f"--mode detail: {name} has no depth refiner; use --mode tokens.")
         prepared = prepare_picture(picture, model.config.resolution)
+    given = None
+    if depth is not None:
+        with report.stage("depth"):
+            given = depth.of(prepared).to(device)
     with report.stage("scene"):
         image, photo = prepared.model_image[None].to(device), prepared.image[None].to(device)
         encoded = model.encode(image)
         base = token_field(model, encoded)
         if not isinstance(base, ViewSpaceField):
             raise UserError(f"{name}: scenes in contracted space cannot be saved yet; use another.")
-        chosen = detail_field(model, encoded, image, photo) if detail else base
+        chosen = detail_field(model, encoded, image, photo, disparity=given) if detail else base
         fov, fov_from = model.config.fov_deg, "default"
         if fov_deg is not None:
             fov, fov_from = fov_deg, "option"
@@ -167,11 +193,18 @@ def reconstruct_picture(
             fov, fov_from = math.degrees(prepared.fov), "exif"
         frame = replace(chosen.frame, focal_true=true_focal(fov), b=USUAL_SHIFT)
         chosen = copy.deepcopy(chosen.with_frame(frame)).cpu()  # the decoder is the model's own
-        rebuilt, _, _ = render_canonical(base, model.config.resolution)
+        rebuilt, rendered, _ = render_canonical(base, model.config.resolution)
         psnr = float(-10 * (rebuilt.clamp(0, 1) - image).square().mean().log10())
         confidence = estimate_confidence(model, base, encoded, image, psnr)
     report.confidence = confidence
     report.figures["canonical_psnr"] = round(psnr, 2)
+    settings = {"seed": seed, "mode": "detail" if detail else "tokens"}
+    if depth is not None and given is not None:
+        settings |= {"depth": depth.name, "depth_sha256": depth.sha256}
+        agreed = agreement(given, rendered.to(given))
+        report.figures["depth_correlation"] = round(agreed, 4)
+        if agreed < 0:
+            report.warn(TURNED_ROUND, about=depth.name)
     if model.codebook_sizes:
         usage = code_usage(encoded.quantized.indices, model.codebook_sizes)
         report.figures["codes_used"] = round(usage.usage, 4)
@@ -186,7 +219,7 @@ def reconstruct_picture(
         fov_from=fov_from,
         confidence=confidence,
         created=datetime.now(UTC).date().isoformat(),
-        settings={"seed": seed, "mode": "detail" if detail else "tokens"},
+        settings=settings,
     )
     scene_picture = None if detail else prepared.model_image
     return Scene(chosen, header, picture=scene_picture)

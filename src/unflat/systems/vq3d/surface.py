@@ -47,7 +47,7 @@ def refine_surface(refined: Refined, photo: Float[Tensor, "batch 3 height width"
     disparity = functional.interpolate(refined.disparity, (side, side), mode="bilinear")
     spread = functional.interpolate(refined.spread, (side, side), mode="bilinear")
     smooth = _snap(_smooth(disparity, spread, guide))
-    return _upsample(Refined(smooth, spread), guide, photo)
+    return carry_to_photo(Refined(smooth, spread), guide, photo)
 
 
 @torch.no_grad()
@@ -164,12 +164,20 @@ def _snap(disparity: Float[Tensor, "batch 1 side side"]) -> Float[Tensor, "batch
     return torch.where(near - snapped > 2 * JUMP, near, snapped)
 
 
-def _upsample(
+def carry_to_photo(
     refined: Refined,
     guide: Float[Tensor, "batch 3 side side"],
     photo: Float[Tensor, "batch 3 height width"],
 ) -> Refined:
-    """Joint bilateral: near pixels of similar colour decide, by median where they disagree."""
+    """A surface at the photo's resolution: near pixels of similar color decide.
+
+    A joint bilateral mean where they agree, their weighted median where they do not.
+
+    Args:
+        refined: at a lower resolution, or the photo's own (then as it is).
+        guide: the photo at that resolution.
+        photo: in [0, 1].
+    """
     if photo.shape[-2:] == guide.shape[-2:]:
         return refined
     height, width = photo.shape[-2:]
