@@ -128,3 +128,54 @@ def test_sincos_positions_are_all_different_and_translate():
 def test_sincos_width_must_be_a_multiple_of_four():
     with pytest.raises(ValueError, match="width 10 is not a multiple of 4"):
         sincos_positions(4, 10)
+
+
+def test_a_causal_stack_does_not_hear_what_comes_later():
+    model, x = made(causal=True), tokens()
+    before = model(x)
+    changed = x.clone()
+    changed[:, 3] = -changed[:, 3]
+    after = model(changed)
+    assert torch.equal(after[:, :3], before[:, :3])
+    assert ((after - before)[:, 3:].abs().amax(-1) > 1e-4).all()
+
+
+def test_causal_attention_is_attention_among_the_tokens_so_far():
+    """The last output of a causal attention is that of a full one over the same tokens."""
+    torch.manual_seed(0)
+    causal = Attention(12, heads=3, causal=True).double()
+    full = Attention(12, heads=3).double()
+    full.load_state_dict(causal.state_dict())
+    x = tokens(width=12, n=7)
+    found = causal(x)
+    for end in range(1, 8):
+        torch.testing.assert_close(found[:, end - 1], full(x[:, :end])[:, -1])
+
+
+@pytest.mark.parametrize("parts", [[1] * 9, [9], [4, 5], [3, 1, 4, 1], [1, 8]])
+def test_a_cache_changes_nothing(parts):
+    model, x = made(causal=True), tokens(n=9)
+    caches = model.caches(9)
+    found = torch.cat([model(part, caches) for part in x.split(parts, dim=1)], dim=1)
+    torch.testing.assert_close(found, model(x), atol=1e-12, rtol=1e-10)
+    with pytest.raises(ValueError, match="10 tokens do not fit into a cache of 9"):
+        model(x[:, :1], caches)
+
+
+def test_only_causal_attention_has_a_cache():
+    model = made()
+    with pytest.raises(ValueError, match="causal"):
+        model(tokens(), model.caches(6))
+
+
+def test_dropout_is_for_training_and_leaves_the_mean():
+    model = made(dropout=0.3, depth=1)
+    x = tokens(batch=1)
+    model.eval()
+    whole = model(x)
+    assert torch.equal(whole, made(depth=1)(x))
+    block = model.blocks[0].train()
+    many = torch.stack([block(x) for _ in range(3000)])
+    assert many.std(0).max() > 0.01
+    change = model.blocks[0].eval()(x) - x  # the MLP sees dropped tokens, so roughly only
+    torch.testing.assert_close(many.mean(0) - x, change, atol=0.05, rtol=0.2)

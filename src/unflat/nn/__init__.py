@@ -12,7 +12,13 @@ from unflat.nn.quantize import (
     VectorQuantizer,
     code_usage,
 )
-from unflat.nn.transformer import Attention, Block, Transformer, sincos_positions
+from unflat.nn.transformer import (
+    Attention,
+    Block,
+    KeyValueCache,
+    Transformer,
+    sincos_positions,
+)
 from unflat.nn.vgg import Vgg16
 
 __all__ = [
@@ -25,6 +31,7 @@ __all__ = [
     "EqualizedLinear",
     "FidInception",
     "FiniteScalarQuantizer",
+    "KeyValueCache",
     "Quantized",
     "Transformer",
     "VectorQuantizer",
