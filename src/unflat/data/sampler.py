@@ -78,7 +78,7 @@ class BatchSource:
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.flip, self.jitter = flip, jitter
         self.resolution = self.datasets[0].resolution
-        self.classes, self._labels = _joint_labels(self.datasets)
+        self.classes, self._labels = joint_labels(self.datasets)
         self._layout = _interleave(self.per_batch)
         self._orders: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
 
@@ -175,7 +175,10 @@ def _interleave(per_batch: Sequence[int]) -> Int[np.ndarray, "batch 2"]:
     return np.asarray([slot[1:] for slot in sorted(slots)], dtype=np.int64)
 
 
-def _joint_labels(datasets: Sequence[PictureDataset]) -> tuple[list[str], list[np.ndarray]]:
+def joint_labels(
+    datasets: Sequence[PictureDataset],
+) -> tuple[list[str], list[Int[np.ndarray, " _"]]]:
+    """Class names over several data sets, sorted, and the label of every picture of each."""
     keys = {key for dataset in datasets for key in dataset.class_keys if key is not None}
     names = joint_names(sorted(keys))
     classes = sorted(names.values())
