@@ -31,6 +31,10 @@ VERBS = {
         module="unflat.cli.train_vq3d_autoencoder",
         summary="pictures become a model that reconstructs from one photo",
     ),
+    "train vq3d-prior": Verb(
+        module="unflat.cli.train_vq3d_prior",
+        summary="tokens of pictures become a model that makes up new ones of a class",
+    ),
     "train features": Verb(
         module="unflat.cli.train_features",
         summary="pictures become the network that distances between pictures are measured with",
@@ -66,6 +70,10 @@ VERBS = {
     "data check": Verb(
         module="unflat.cli.data_check", summary="what a data set holds, and what of it is unusable"
     ),
+    "data tokens": Verb(
+        module="unflat.cli.data_tokens",
+        summary="writes the tokens of pictures, which train vq3d-prior learns from",
+    ),
     "models list": Verb(module="unflat.cli.models_list", summary="the models there are"),
     "models show": Verb(module="unflat.cli.models_show", summary="the card of one model"),
     "doctor": Verb(module="unflat.cli.doctor", summary="says what this computer has and lacks"),
@@ -73,5 +81,9 @@ VERBS = {
 }
 """In the order in which a person meets them."""
 
-TRAINED_BY = {"vq3d": "train vq3d-autoencoder", "features": "train features"}
+TRAINED_BY = {
+    "vq3d": "train vq3d-autoencoder",
+    "vq3d-prior": "train vq3d-prior",
+    "features": "train features",
+}
 """Which verb goes on with a run of a system."""
