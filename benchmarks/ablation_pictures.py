@@ -25,7 +25,7 @@ from unflat.evaluation.vq3d import options_for
 from unflat.rendering.quadrature import weights
 from unflat.rendering.render import render
 from unflat.systems.vq3d import Autoencoder, render_canonical
-from unflat.systems.vq3d.recipe import novel_cameras
+from unflat.systems.vq3d.views import novel_cameras
 
 SHOWN = (24, 40)  # of the held-out pictures: large plain things, a pot and a sofa
 ROW_OF = 0  # which of them the rays are drawn for

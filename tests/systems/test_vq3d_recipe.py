@@ -11,7 +11,7 @@ from torch.nn import functional
 from unflat.nn import VectorQuantizer
 from unflat.systems.vq3d import Config, LossConfig, Vq3dRecipe
 from unflat.systems.vq3d.config import tiny
-from unflat.systems.vq3d.recipe import novel_cameras
+from unflat.systems.vq3d.views import novel_cameras
 
 SMALL = LossConfig(rows=6, columns=8, novel_rays=24, novel_samples=8)
 ALL_TERMS = {

@@ -51,7 +51,8 @@ def run(options: Options, terminal: Terminal) -> int:
         teller,
     )
     from unflat.systems.vq3d.config import PRESETS
-    from unflat.systems.vq3d.recipe import LossConfig, Vq3dRecipe
+    from unflat.systems.vq3d.loss_config import LossConfig
+    from unflat.systems.vq3d.recipe import Vq3dRecipe
     from unflat.training import TrainConfig, train
 
     before = earlier(options.out, options.resume, options.config)

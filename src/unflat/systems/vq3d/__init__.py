@@ -2,8 +2,10 @@
 
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, build
 from unflat.systems.vq3d.config import PRESETS, Config
+from unflat.systems.vq3d.loss_config import LossConfig
 from unflat.systems.vq3d.pipeline import detail_field, has_detail, load, token_field
-from unflat.systems.vq3d.recipe import LossConfig, Vq3dRecipe, render_canonical
+from unflat.systems.vq3d.recipe import Vq3dRecipe
+from unflat.systems.vq3d.views import render_canonical
 
 __all__ = [
     "PRESETS",

@@ -24,8 +24,8 @@ from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField, build
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.given_depth import agreement, given_surface
-from unflat.systems.vq3d.recipe import render_canonical
 from unflat.systems.vq3d.surface import hidden_sheet, refine_surface, true_focal
+from unflat.systems.vq3d.views import render_canonical
 from unflat.training.model_file import load_weights, read_header
 
 SURFACE_SAMPLES = 48  # intervals of the rays that find the tokens' own surface

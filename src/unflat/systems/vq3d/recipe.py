@@ -6,67 +6,28 @@ itself, moved by the teacher's disparity; the detail mode's refiner learns besid
 """
 
 import dataclasses
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from unflat.fields.viewspace import CanonicalField, ViewSpaceField, ViewSpacePlanes
-from unflat.geometry.camera import Camera, rigid
-from unflat.geometry.pose import rotation_from_vector
-from unflat.geometry.rays import camera_rays, depth_per_distance
+from unflat.fields.viewspace import ViewSpaceField, ViewSpacePlanes
 from unflat.losses import accumulated_depth, distortion, pointwise_depth
 from unflat.nn.quantize import VectorQuantizer
-from unflat.rendering.backends import REFERENCE, Marching, Rays, pick
 from unflat.rendering.forward_warp import fill_holes, forward_warp
-from unflat.rendering.quadrature import integrate, weights
-from unflat.rendering.render import render_rays
-from unflat.rendering.sampling import to_distance
 from unflat.systems.vq3d.autoencoder import Autoencoder, SceneField
 from unflat.systems.vq3d.config import Config
+from unflat.systems.vq3d.loss_config import LossConfig
 from unflat.systems.vq3d.refiner import laplace_loss
+from unflat.systems.vq3d.views import (
+    canonical_light,
+    novel_cameras,
+    novel_light,
+    render_canonical,
+)
 from unflat.training.distribution import gather_over_processes, mean_over_processes
 from unflat.training.randomness import rand_per_sample, randn_per_sample
-
-NOVEL_NEAR, NOVEL_FAR = 0.6, 14.0  # distances around the assumed depths 1...10
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights and schedules of the terms."""
-
-    depth: Literal["pointwise", "accumulated"] = "pointwise"
-    """VQ3D's pointwise loss, or the accumulated one that it beats (for the ablation)."""
-    depth_weight: float = 2.0
-    """Of the depth term; a Huber of 0.05 for the pointwise form."""
-    fog_share: float = 0.1
-    """Share of the run over which the depth term moves from accumulated to pointwise."""
-    distortion_weight: float = 0.01
-    """mip-NeRF 360's 0.01."""
-    quantizer_weight: float = 1.0
-    """Of the codebook's own loss; FSQ has none."""
-    unrounded_share: float = 0.0
-    """Share of the run without rounding; 0.1 without the linear start."""
-    novel_weight: float = 0.3
-    """Of warp supervision's colour term (absolute difference); 0 turns novel views off."""
-    novel_depth_weight: float = 1.0
-    """Of warp supervision's depth term."""
-    novel_angle: float = 0.2
-    """Standard deviation of each axis' turn about the pivot, radians; cut at 2.5 of it."""
-    hole_weight: float = 0.3
-    """Of novel pixels that the picture does not show, filled from the nearest background."""
-    refiner_weight: float = 0.05
-    """Of the refiner's likelihood."""
-    rows: int = 12
-    """Random rows of the canonical view's product grid of rays."""
-    columns: int = 24
-    """Random columns of it."""
-    novel_rays: int = 96
-    """Random rays of each novel view."""
-    novel_samples: int = 24
-    """Intervals of each of them."""
 
 
 class Vq3dRecipe:
@@ -166,7 +127,7 @@ class Vq3dRecipe:
         edges = torch.linspace(1, 0, n + 1, device=device)
         jitter = torch.rand(n - 1, generator=generator, device=generator.device).to(device) - 0.5
         edges = torch.cat([edges[:1], edges[1:-1] + jitter / n, edges[-1:]])
-        rgb, shares, middles = _canonical_rays(field, rows, columns, side, edges)
+        rgb, shares, middles = canonical_light(field, rows, columns, side, edges)
         target = batch["image"][:, :, rows][..., columns].permute(0, 2, 3, 1)
         terms = {"pixel": (rgb - target).square().mean()}
         teacher = batch["disparity"][:, 0, rows][..., columns]
@@ -208,120 +169,18 @@ class Vq3dRecipe:
         side = self.config.resolution
         pixels = (uv * side).long().clamp_max(side - 1)
         index = pixels[..., 1] * side + pixels[..., 0]
-        rays = camera_rays(camera_to, (pixels.to(uv) + 0.5) / side)
-        count = loss.novel_samples
-        s = torch.linspace(0, 1, count + 1, device=image.device).expand(*index.shape, -1)
-        s = torch.cat([s[..., :1], s[..., 1:-1] + offset / count, s[..., -1:]], dim=-1)
-        edges = to_distance(s, NOVEL_NEAR, NOVEL_FAR, "disparity")
-        out = render_rays(field, rays.origins, rays.directions, edges)
+        light = novel_light(field, camera_to, pixels, side, offset, loss.novel_samples)
         target = warped.image.flatten(2).gather(2, index[:, None].expand(-1, 3, -1)).mT
         nearness = warped.inverse_depth.flatten(1).gather(1, index)
         seen = warped.visible.flatten(1).gather(1, index)
         importance = torch.where(seen, 1.0, loss.hole_weight)
-        forward = depth_per_distance(camera_to, rays)
-        middles = (1 / (out.middles * forward[..., None]) - frame.d_far) / span
-        cost = pointwise_depth(out.weights, middles, (nearness - frame.d_far) / span)
-        color = (out.features - target).abs().mean(-1)
+        cost = pointwise_depth(light.weights, light.middles, (nearness - frame.d_far) / span)
+        color = (light.rgb - target).abs().mean(-1)
         share = len(taught) / len(batch["image"])
         return {
             "novel": loss.novel_weight * (importance * color).mean() * share,
             "novel_depth": loss.novel_depth_weight * (importance * cost).mean() * share,
         }
-
-
-def novel_cameras(
-    focal: float,
-    inverse_depth: Float[Tensor, "batch height width"],
-    turns: Float[Tensor, "batch 3"],
-) -> tuple[Camera, Camera]:
-    """The canonical cameras of a batch, and each turned rigidly about its own pivot.
-
-    The pivot lies on the optical axis at the median disparity.
-
-    Args:
-        focal: in half-widths of the picture.
-        inverse_depth: of the canonical pictures.
-        turns: rotation vectors, radians.
-    """
-    batch = len(turns)
-    eye = torch.eye(4, device=turns.device).expand(batch, 4, 4)
-    half = torch.tensor([focal / 2, focal / 2, 0.5, 0.5], device=turns.device)
-    intrinsics = half.expand(batch, 4)
-    pivot = torch.zeros(batch, 3, device=turns.device)
-    pivot[:, 2] = 1 / inverse_depth.flatten(1).median(dim=1).values
-    rotation = rotation_from_vector(turns)
-    moved = pivot - (rotation @ pivot[..., None])[..., 0]
-    return (
-        Camera(camera_to_world=eye, intrinsics=intrinsics),
-        Camera(camera_to_world=rigid(rotation, moved), intrinsics=intrinsics),
-    )
-
-
-@torch.no_grad()
-def render_canonical(
-    field: SceneField, side: int, samples: int = 64
-) -> tuple[
-    Float[Tensor, "batch 3 side side"],
-    Float[Tensor, "batch 1 side side"],
-    Float[Tensor, "batch 1 side side"],
-]:
-    """Colour, expected normalised disparity and its variance, seen by the canonical camera."""
-    planes = next(field.buffers())
-    dtype = torch.promote_types(planes.dtype, torch.float32)
-    every = torch.arange(side, device=planes.device)
-    edges = torch.linspace(1, 0, samples + 1, device=planes.device, dtype=dtype)
-    parts = []
-    for rows in every.split(32):  # the intervals of whole pictures are many
-        rgb, shares, middles = _canonical_rays(field, rows, every, side, edges)
-        mean = (shares * middles).sum(-1, keepdim=True)
-        variance = (shares * (middles - mean).square()).sum(-1, keepdim=True)
-        parts.append(torch.cat([rgb, mean, variance], dim=-1))
-    rgb, mean, variance = torch.cat(parts, dim=1).permute(0, 3, 1, 2).split([3, 1, 1], dim=1)
-    return rgb, mean, variance
-
-
-def _canonical_rays(
-    field: SceneField, rows: Tensor, columns: Tensor, side: int, edges: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Colour (batch rows columns 3) and weights on a product grid; middles of the intervals."""
-    v = (rows.to(edges) + 0.5) / side * 2 - 1
-    u = (columns.to(edges) + 0.5) / side * 2 - 1
-    middles = 0.5 * (edges[1:] + edges[:-1])
-    slant = 1 + (v[:, None].square() + u.square()) / field.frame.focal_assumed**2
-    lengths = -edges.diff() * slant.sqrt()[..., None]  # rows columns n
-    canonical, rays = CanonicalField(field), _parallel_rays(field, v, u, edges, lengths)
-    backend = pick(canonical, rays)
-    if backend is REFERENCE:
-        return *_on_grid(field, v, u, middles, lengths), middles
-    marched = backend.march(canonical, rays, Marching())
-    rgb, shares = (part.unflatten(1, (len(v), len(u))) for part in marched)
-    return rgb, shares, middles
-
-
-def _parallel_rays(field: SceneField, v: Tensor, u: Tensor, edges: Tensor, lengths: Tensor) -> Rays:
-    """Rays of a product grid in (u, v, delta): from delta 1 towards 0."""
-    batch = len(next(field.buffers()))
-    down, across = torch.meshgrid(v, u, indexing="ij")
-    origins = torch.stack([across, down, torch.ones_like(across)], dim=-1).flatten(0, 1)
-    directions = origins.new_tensor([0.0, 0.0, -1.0]).expand_as(origins)
-    distances = (1 - edges).expand(len(origins), -1)
-    every = origins, directions, distances, lengths.flatten(0, 1)
-    return Rays(*(part.expand(batch, -1, -1) for part in every))
-
-
-def _on_grid(
-    field: SceneField, v: Tensor, u: Tensor, middles: Tensor, lengths: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Colour and weights in plain torch: rays of a product grid share lookups."""
-    parts = []
-    # Without gradients a few rows at once: their samples stay near the processor.
-    few = len(v) if torch.is_grad_enabled() else 4
-    for some, long in zip(v.split(few), lengths.split(few), strict=True):
-        density, rgb = field.on_grid(some, u, middles)
-        shares = weights(density, long.expand_as(density), opaque_last=True)
-        parts.append((integrate(shares, rgb), shares))
-    rgb, shares = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
-    return rgb, shares
 
 
 def _choose(side: int, count: int, generator: torch.Generator) -> Tensor:
