@@ -67,6 +67,10 @@ VERBS = {
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",
     ),
+    "data depth": Verb(
+        module="unflat.cli.data_depth",
+        summary="gives pictures the disparity that training learns from, by any depth model",
+    ),
     "data check": Verb(
         module="unflat.cli.data_check", summary="what a data set holds, and what of it is unusable"
     ),

@@ -8,11 +8,12 @@
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
 from unflat.data.dataset import decode, open_source
@@ -23,10 +24,12 @@ from unflat.data.shard import Shard
 from unflat.errors import UserError
 
 _TILE = 64  # pixels of a picture on the sheet
-_ACROSS = 8  # pictures of a class
 _MOST_ROWS = 40  # classes on the sheet
 _LABEL_HEIGHT = 14
 _NO_CLASS = "(no class)"
+
+ACROSS = 8
+"""Tiles in a row of a sheet."""
 
 
 @dataclass(kw_only=True)
@@ -100,7 +103,7 @@ def check(
     names = joint_names(sorted(found))
     report.class_counts = dict(sorted((names[key], count) for key, count in found.items()))
     report.size_counts = dict(sizes.most_common())
-    report.sheet = _sheet({names[key]: rows for key, rows in sorted(tiles.items())})
+    report.sheet = tile_sheet({names[key]: rows for key, rows in sorted(tiles.items())})
     return report
 
 
@@ -129,8 +132,8 @@ def _check_pictures(
             key = (source.prefix, sample.class_name or _NO_CLASS)
             found[key] += 1
             row = tiles.setdefault(key, [])
-            if len(row) < _ACROSS:
-                row.append(_tile(decoded.image.transpose(1, 2, 0), decoded.disparity))
+            if len(row) < ACROSS:
+                row.append(picture_tile(decoded.image.transpose(1, 2, 0), decoded.disparity))
         if progress is not None:
             progress(index + 1, len(source))
 
@@ -153,10 +156,10 @@ def _check_posed(
         key = (prefix_of(path.stem), scene.class_name)
         found[key] += 1
         row = tiles.setdefault(key, [])
-        if len(row) < _ACROSS:
+        if len(row) < ACROSS:
             image = _bytes(scene.images[0].permute(1, 2, 0).numpy())
             inverse = scene.inverse_depth[0].numpy()
-            row.append(_tile(image, _bytes(inverse / max(float(inverse.max()), 1e-9))))
+            row.append(picture_tile(image, _bytes(inverse / max(float(inverse.max()), 1e-9))))
         if progress is not None:
             progress(done, len(scenes))
     report.rejects.extend(scenes.rejects)
@@ -174,8 +177,10 @@ def _bytes(values: np.ndarray) -> np.ndarray:
     return np.rint(np.clip(values, 0.0, 1.0) * 255.0).astype(np.uint8)
 
 
-def _tile(image: np.ndarray, disparity: np.ndarray) -> np.ndarray:
-    """Picture above disparity; an empty disparity is left away."""
+def picture_tile(
+    image: UInt8[np.ndarray, "height width 3"], disparity: UInt8[np.ndarray, "rows columns"]
+) -> UInt8[np.ndarray, "tall wide 3"]:
+    """Picture above disparity, each at 64 x 64; an empty disparity is left away."""
     parts = [image]
     if disparity.any():
         parts.append(np.repeat(disparity[..., None], 3, axis=2))
@@ -183,12 +188,19 @@ def _tile(image: np.ndarray, disparity: np.ndarray) -> np.ndarray:
     return np.concatenate(tiles)
 
 
-def _sheet(rows: dict[str, list[np.ndarray]]) -> Image.Image | None:
+def tile_sheet(
+    rows: Mapping[str, Sequence[UInt8[np.ndarray, "tall wide 3"]]],
+) -> Image.Image | None:
+    """One named row of tiles below the other, at most 40; None without tiles.
+
+    Args:
+        rows: what `picture_tile` gives, at most `ACROSS` of a name.
+    """
     if not rows:
         return None
     shown = list(rows.items())[:_MOST_ROWS]
     heights = [_LABEL_HEIGHT + max(len(tile) for tile in tiles) for _, tiles in shown]
-    sheet = Image.new("RGB", (_ACROSS * _TILE, sum(heights)), (255, 255, 255))
+    sheet = Image.new("RGB", (ACROSS * _TILE, sum(heights)), (255, 255, 255))
     draw, top = ImageDraw.Draw(sheet), 0
     for (name, tiles), height in zip(shown, heights, strict=True):
         draw.text((3, top + 1), name, fill=(0, 0, 0))

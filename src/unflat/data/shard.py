@@ -80,12 +80,15 @@ class ShardSource:
     (SRN layout), or the folders that its ``train.txt`` lists (Objaverse layout).
     """
 
+    positions: list[int]
+    """Where each picture's sample is among the shard's entries."""
+
     def __init__(self, path: str | Path) -> None:
         self.shard = Shard(path)
         self.prefix = prefix_of(self.shard.path.stem)
         self.rejects = list(self.shard.rejects)
         self._class_names = _class_list(self.shard.path)
-        self._indices: list[int] = []
+        self.positions = []
         if any(entry.key.endswith("/meta") for entry in self.shard.entries):
             raise UserError(
                 f"{path}: holds posed scenes to evaluate on; give pictures to train from."
@@ -94,15 +97,15 @@ class ShardSource:
             if _picture_ending(entry.members) is None:
                 self.rejects.append(Reject(name=self._name(index), reason="holds no picture"))
             else:
-                self._indices.append(index)
+                self.positions.append(index)
 
     def __len__(self) -> int:
         """How many samples hold a picture."""
-        return len(self._indices)
+        return len(self.positions)
 
     def read(self, index: int) -> Sample:
         """The files of one sample."""
-        position = self._indices[index]
+        position = self.positions[index]
         members = self.shard.read(position)
         ending = _picture_ending(members)
         assert ending is not None  # samples without a picture are not listed

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from unflat.data.depth_maps import (
     normalized_disparity,
     read_map,
 )
+from unflat.data.depth_writing import Picture
 from unflat.data.disparity import cut_map
 from unflat.data.prepare import Prepared
 from unflat.errors import UserError
@@ -91,6 +93,22 @@ def depth_source(
 
     sha256 = getattr(estimator, "sha256", "")
     return DepthSource(str(source), sha256 or _hash_of(source), estimated)
+
+
+def sees_picture(
+    estimator: DepthEstimator,
+) -> Callable[[Picture], Float[np.ndarray, "height width"]]:
+    """What `unflat.data.depth_writing.write_disparities` asks for, from a depth network."""
+
+    def estimated(picture: Picture) -> Float[np.ndarray, "height width"]:
+        values = torch.from_numpy(picture.image.transpose(2, 0, 1).astype(np.float32) / 255.0)
+        found = estimate_picture(estimator, values).cpu().numpy()
+        if not np.isfinite(found).all():
+            name = picture.sample.name
+            raise UserError(f"{name}: the depth model gives values that are not finite.")
+        return found
+
+    return estimated
 
 
 def is_map(source: str | Path) -> bool:
