@@ -1,6 +1,11 @@
 """Figures with units, direction and source."""
 
 from unflat.metrics.alignment import Similarity, align_icp, align_similarity
+from unflat.metrics.classes import (
+    LinearClassifier,
+    fit_linear_classifier,
+    within_class_distance,
+)
 from unflat.metrics.codes import CodeCounts
 from unflat.metrics.consistency import (
     LEAST_VALIDITY,
@@ -88,6 +93,7 @@ __all__ = [
     "InceptionFeatures",
     "InceptionScore",
     "Kid",
+    "LinearClassifier",
     "Lpips",
     "PrecisionRecall",
     "Reprojection",
@@ -109,6 +115,7 @@ __all__ = [
     "disparity_correlation",
     "f_score",
     "feature_distance",
+    "fit_linear_classifier",
     "fit_scale_and_shift",
     "focal_error",
     "forward_backward_cycle",
@@ -140,4 +147,5 @@ __all__ = [
     "turns_about_up",
     "volumetric_iou",
     "watertightness",
+    "within_class_distance",
 ]
