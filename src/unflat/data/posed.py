@@ -141,14 +141,47 @@ class PosedScenes:
             detail = f"{type(error).__name__}: {error}".split("\n")[0][:80]
             raise UserError(f"{label}: the scene cannot be read ({detail}).") from error
 
-    def _picture(self, name: str, view: int) -> Tensor:
+    def file(self, name: str) -> bytes:
+        """The bytes of a file by its path within the tar or folder.
+
+        Raises:
+            UserError: there is none.
+        """
+        if name not in self._files:
+            raise UserError(f"{self.path.name}:{name}: there is no such file; copy the set again.")
+        return self._files[name]()
+
+    def picture_file(self, name: str, view: int) -> bytes:
+        """The picture file of a scene's view.
+
+        Raises:
+            UserError: there is none.
+        """
         for ending in _PICTURE_ENDINGS:
-            file = f"{name}/rgb_{view}.{ending}"
-            if file in self._files:
-                picture = open_picture(self._files[file](), name=f"{self.path.name}:{name}")
-                pixels = torch.from_numpy(np.array(over_color(picture), dtype=np.float32))
-                return resize_maps(pixels.permute(2, 0, 1)[None] / 255.0, self.resolution)[0]
+            if f"{name}/rgb_{view}.{ending}" in self._files:
+                return self.file(f"{name}/rgb_{view}.{ending}")
         raise UserError(f"{self.path.name}:{name}: has no picture of view {view}.")
+
+    def inverse_depth(
+        self, index: int, view: int, side: int | None = None
+    ) -> Float[Tensor, "height width"]:
+        """1 / depth of one view alone, per world unit, area-averaged; 0 where there is no surface.
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        name = f"{self.names[index]}/invdepth_{view}.png"
+        try:
+            stored = _read_map(self.file(name))[None]
+        except DECODE_ERRORS as error:
+            raise UserError(f"{self.path.name}:{name}: cannot be read; copy it again.") from error
+        return resize_maps(stored, side or self.resolution)[0, 0] * INVERSE_DEPTH_UNIT
+
+    def _picture(self, name: str, view: int) -> Tensor:
+        content = self.picture_file(name, view)
+        picture = open_picture(content, name=f"{self.path.name}:{name}")
+        pixels = torch.from_numpy(np.array(over_color(picture), dtype=np.float32))
+        return resize_maps(pixels.permute(2, 0, 1)[None] / 255.0, self.resolution)[0]
 
     def _maps(self, name: str, kind: str, views: list[dict]) -> Tensor:
         maps = [_read_map(self._files[f"{name}/{kind}_{view['index']}.png"]()) for view in views]

@@ -9,17 +9,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from unflat.data.dataset import open_source
+from unflat.data.canonical_views import CanonicalViews, open_pictures
 from unflat.data.pictures import center_square, open_picture, over_color
-from unflat.data.sample import Reject, reason_of
+from unflat.data.sample import PictureSource, Reject, joint_names, reason_of
 from unflat.errors import UserError
+from unflat.evaluation.protocol import fingerprint
 
 
 class PictureStream:
     """Pictures decoded when they are asked for: center square, antialiased bicubic, 8 bits.
 
     Args:
-        paths: folders and tars.
+        paths: folders and tars; of posed scenes the canonical views are taken.
         resolution: side in pixels.
         chosen: numbers of the pictures to take, in order; all if not given.
 
@@ -33,7 +34,9 @@ class PictureStream:
         if not paths:
             raise UserError("--data: names no pictures; give a folder of pictures or a .tar.")
         self.resolution, self.paths = resolution, [Path(path) for path in paths]
-        self.sources = [open_source(path) for path in paths]
+        self.classes: Sequence[str] = ()
+        """By whose names `label` tells a picture's class."""
+        self.sources = [open_pictures(path) for path in paths]
         self.rejects = [reject for source in self.sources for reject in source.rejects]
         self._starts = np.cumsum([0, *(len(source) for source in self.sources)])
         self._chosen = range(int(self._starts[-1])) if chosen is None else chosen
@@ -41,6 +44,10 @@ class PictureStream:
     def __len__(self) -> int:
         """How many pictures are listed; some may turn out to be unreadable."""
         return len(self._chosen)
+
+    def describe(self) -> dict[str, object]:
+        """Which files, by name and hash."""
+        return {"files": [fingerprint(path) for path in self.paths]}
 
     def part(self, chosen: Sequence[int]) -> "PictureStream":
         """Some of the pictures, by their numbers here."""
@@ -55,9 +62,8 @@ class PictureStream:
         Raises:
             UserError: it cannot be read.
         """
-        place = self._chosen[index]
-        number = int(np.searchsorted(self._starts, place, side="right")) - 1
-        sample = self.sources[number].read(place - int(self._starts[number]))
+        source, place = self._place(index)
+        sample = source.read(place)
         picture = open_picture(sample.image, name=sample.name, at_least=2 * self.resolution)
         square = center_square(over_color(picture))
         if square.width != self.resolution:
@@ -90,9 +96,83 @@ class PictureStream:
             if len(pictures):
                 yield pictures
 
+    def class_pair(self, index: int) -> tuple[str, str] | None:
+        """The prefix of a picture's source and the name of its class, where the files tell one."""
+        source, place = self._place(index)
+        try:
+            name = source.read(place).class_name
+        except UserError:
+            return None  # it is listed when its picture is asked for
+        return None if name is None else (source.prefix, name)
+
+    def class_pairs(self) -> list[tuple[str, str] | None]:
+        """`class_pair` of every picture."""
+        return [self.class_pair(index) for index in range(len(self))]
+
+    def of_classes(self, classes: Sequence[str]) -> "PictureStream":
+        """The pictures of some classes, named as in `match_class`.
+
+        Raises:
+            UserError: there are none.
+        """
+        pairs = self.class_pairs()
+        kept = [i for i, pair in enumerate(pairs) if match_class(pair, classes) is not None]
+        if not kept:
+            found = ", ".join(class_names(pairs)) or "none"
+            raise UserError(
+                f"{self.paths[0]}: has no picture of the classes {', '.join(classes)}; its own "
+                f"are {found}."
+            )
+        return self.part(kept).named(classes)
+
+    def halves(self) -> tuple["PictureStream", "PictureStream"]:
+        """Every second picture of each class (of those without one, too), and the others."""
+        turns: dict[str | None, int] = {}
+        parts: tuple[list[int], list[int]] = ([], [])
+        for index in range(len(self)):
+            label = self.label(index)
+            turn = turns.get(label, 0)
+            parts[turn].append(index)
+            turns[label] = 1 - turn
+        return self.part(parts[0]), self.part(parts[1])
+
+    def named(self, classes: Sequence[str]) -> "PictureStream":
+        """The same pictures; `label` tells which of the classes they have."""
+        other = self.part(range(len(self)))
+        other.rejects, other.classes = self.rejects, classes
+        return other
+
+    def label(self, index: int) -> str | None:
+        """Which of `classes` a picture has; None if it has none of them."""
+        return match_class(self.class_pair(index), self.classes) if self.classes else None
+
+    def inverse_depth(self, index: int) -> Float[Tensor, "side side"] | None:
+        """True 1 / depth of the canonical view of a posed scene; None for a mere picture."""
+        source, place = self._place(index)
+        if not isinstance(source, CanonicalViews):
+            return None
+        return source.inverse_depth(place, self.resolution)
+
+    def _place(self, index: int) -> tuple[PictureSource, int]:
+        place = self._chosen[index]
+        number = int(np.searchsorted(self._starts, place, side="right")) - 1
+        return self.sources[number], place - int(self._starts[number])
+
     def _reject(self, sentence: str) -> None:
         """Keep an unreadable picture once, however often it was asked for."""
         name = sentence.split(": ")[0]
         reject = Reject(name=name, reason=reason_of(sentence, name))
         if reject not in self.rejects:
             self.rejects.append(reject)
+
+
+def class_names(pairs: Sequence[tuple[str, str] | None]) -> list[str]:
+    """Sorted names of classes; prefixed only where two sources share one (``scene/car``)."""
+    return sorted(joint_names(sorted({pair for pair in pairs if pair is not None})).values())
+
+
+def match_class(pair: tuple[str, str] | None, classes: Sequence[str]) -> str | None:
+    """Which of the classes a picture has: by its full name ``scene/car`` first, then by ``car``."""
+    if pair is None:
+        return None
+    return next((name for name in ("/".join(pair), pair[1]) if name in classes), None)
