@@ -62,10 +62,10 @@ def test_a_scene_without_its_files_is_a_persons_mistake(tmp_path):
     folder.mkdir(parents=True)
     (folder / "meta.json").write_text(json.dumps({"cls": "car", "views": []}))
     views = CanonicalViews(tmp_path / "set")
-    with pytest.raises(UserError, match="set:0000: has no picture of view 0"):
+    with pytest.raises(UserError, match=r"set:0000: has no picture of view 0"):
         views.read(0)
-    with pytest.raises(UserError, match="invdepth_0.png: there is no such file"):
+    with pytest.raises(UserError, match=r"invdepth_0\.png: there is no such file"):
         views.inverse_depth(0, 8)
     (folder / "meta.json").write_text("{}")
-    with pytest.raises(UserError, match="set:0000: its meta.json cannot be read"):
+    with pytest.raises(UserError, match=r"set:0000: its meta\.json cannot be read"):
         views.read(0)

@@ -9,87 +9,48 @@ Sets are compared by features: their names stand in the figures' names, since fi
 networks have nothing to do with each other.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from unflat.errors import UserError
+from unflat.evaluation.class_figures import ClassTeller, class_figures
 from unflat.evaluation.depth import picture_of_map
+from unflat.evaluation.feature_sets import (
+    CAPACITY,
+    FeatureSet,
+    RealPictures,
+    Told,
+    distances,
+    frechet_name,
+    see,
+)
 from unflat.evaluation.generator import GeneratedViews, Generator
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.result import Column, Evaluation, Item, Progress, Table, means
 from unflat.metrics import (
-    FeatureMoments,
     Features,
-    FeatureSample,
     density_coverage,
-    frechet_distance,
-    kid,
     non_flatness_score,
     precision_recall,
     reprojection_error,
 )
 from unflat.metrics.distribution import inception_score
-from unflat.metrics.features import Classifier
 from unflat.report import versions
 
 PROTOCOL = "unflat-eval/1"
 TURNS_DEG = (5.0, 15.0, 30.0)
 """Angles at which turned views are compared, to both sides; 0 is the canonical view."""
-CAPACITY = 10_000
-"""Feature vectors kept of each set for KID and neighborhoods; moments see all of them."""
-DEBUG_BELOW = 10_000
-"""With fewer pictures a Frechet distance is a smoke test, and says so in its name."""
 _BATCH = 16  # scenes at once
-_REAL_BATCH = 64
 _LEAST_REAL, _LEAST_FAKE = 6, 4  # what the neighborhoods of density and precision need
 _FEW = 100  # scenes below which shares and KID are rough
 _CONSISTENCY_DEG = 15.0
 _SIGNED = (0.0, *(sign * angle for angle in TURNS_DEG for sign in (-1.0, 1.0)))
-
-
-class _Set:
-    """What is kept of a stream of pictures: moments of all features, a sample of them."""
-
-    def __init__(self, features: Features, seed: int) -> None:
-        self.network = features
-        self.moments = FeatureMoments(features.dim)
-        self.sample = FeatureSample(CAPACITY, seed)
-        self.probabilities = (
-            FeatureSample(CAPACITY, seed) if isinstance(features, Classifier) else None
-        )
-
-    def add(self, seen: "_Seen") -> None:
-        """What the network saw in some more pictures."""
-        self.moments.add(seen.vectors)
-        self.sample.add(seen.vectors)
-        if self.probabilities is not None and seen.probabilities is not None:
-            self.probabilities.add(seen.probabilities)
-
-
-class _Seen(NamedTuple):
-    """What a network sees in some pictures."""
-
-    vectors: Float[Tensor, "batch dim"]
-    probabilities: Float[Tensor, "batch classes"] | None
-
-    def every_second(self, first: int) -> "_Seen":
-        """The pictures number first, first + 2, ..."""
-        probabilities = None if self.probabilities is None else self.probabilities[first::2]
-        return _Seen(self.vectors[first::2], probabilities)
-
-
-def _see(features: Features, images: Float[Tensor, "batch 3 side side"]) -> _Seen:
-    """Pictures through the network, rounded to 8 bits first, as files would be."""
-    images = (images.clamp(0, 1) * 255).round() / 255
-    vectors = features(images)
-    if not isinstance(features, Classifier):
-        return _Seen(vectors.cpu(), None)
-    return _Seen(vectors.cpu(), features.probabilities_of(vectors).cpu())
 
 
 @torch.no_grad()
@@ -100,6 +61,7 @@ def evaluate_generation(
     *,
     references: Sequence[Generator] = (),
     count: int | None = None,
+    teller: ClassTeller | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -111,6 +73,7 @@ def evaluate_generation(
         features: network whose vectors are compared.
         references: further generators for the same table, as the flat one.
         count: scenes of each generator; all that it has if not given, at most 10,000.
+        teller: tells classes, for the accuracy of those that scenes and real pictures have.
         seed: of samples and subsets.
         progress: is told how many of how many pictures are done.
 
@@ -125,26 +88,21 @@ def evaluate_generation(
             f"least {_LEAST_REAL} and {_LEAST_FAKE}."
         )
     total = len(real) + sum(counts) * len(_SIGNED)
-    told = _Told(progress, total)
-    whole, halves = _Set(features, seed), (_Set(features, seed), _Set(features, seed))
-    for images in real.batches(_REAL_BATCH):
-        seen = _see(features, images)
-        whole.add(seen)
-        for part, half in enumerate(halves):
-            half.add(seen.every_second(part))
-        told.add(len(images))
+    told = Told(progress, total)
+    known = RealPictures(real, features, seed, told)
+    whole = known.whole
     found = {
         method.name: _measure(method, number, features, real.resolution, seed, told)
         for method, number in zip(methods, counts, strict=True)
     }
-    figures = {name: tally.figures(whole, seed) for name, tally in found.items()}
-    figures["real, one half against the other"] = _distances(*halves, 0.0, seed)
+    figures = {name: tally.figures(whole, teller, seed) for name, tally in found.items()}
+    figures["real, one half against the other"] = known.figures(teller, seed)
     first = found[generator.name]
     return Evaluation(
         task="generation",
         tables=_tables(features.name, found),
         figures=figures,
-        protocol=_protocol(features, real, methods, found, whole, halves, seed),
+        protocol=_protocol(features, real, methods, found, known, teller, seed),
         items=first.items(whole),
         rank=(generator.name, _NEAREST),
         sheet=lambda index: first.sheet(index, real.resolution),
@@ -159,26 +117,15 @@ _NEAREST = Column(
 )
 
 
-class _Told:
-    """Progress over several streams."""
-
-    def __init__(self, progress: Progress | None, total: int) -> None:
-        self.progress, self.total, self.done = progress, total, 0
-
-    def add(self, number: int) -> None:
-        self.done += number
-        if self.progress is not None:
-            self.progress(min(self.done, self.total), self.total)
-
-
 class _Tally:
     """What one generator gave."""
 
     def __init__(self, generator: Generator, features: Features, seed: int) -> None:
         self.generator, self.features = generator, features
-        self.sets = {angle: _Set(features, seed) for angle in (0.0, *TURNS_DEG)}
+        self.sets = {angle: FeatureSet(features, seed) for angle in (0.0, *TURNS_DEG)}
         self.names: list[str] = []
         self.places: list[int] = []
+        self.labels: list[str | None] = []
         self.values: dict[str, list[float]] = {}
 
     def add(self, views: GeneratedViews) -> None:
@@ -186,9 +133,10 @@ class _Tally:
         if not views.names:
             return
         for number, angle in enumerate(_SIGNED):
-            self.sets[abs(angle)].add(_see(self.features, views.images[:, number]))
+            self.sets[abs(angle)].add(see(self.features, views.images[:, number]))
         self.names += views.names
         self.places += views.numbers
+        self.labels += views.labels or [None] * len(views.names)
         if views.inverse_depth is None or views.camera is None:
             return
         flatness = non_flatness_score(views.inverse_depth[:, 0])
@@ -200,11 +148,11 @@ class _Tally:
         ):
             self.values.setdefault(name, []).extend(value.tolist())
 
-    def figures(self, real: _Set, seed: int) -> dict[str, Any]:
+    def figures(self, real: FeatureSet, teller: ClassTeller | None, seed: int) -> dict[str, Any]:
         """Distances of every angle, neighborhoods of the canonical view, means of the rest."""
         figures: dict[str, Any] = {}
         for angle, made in self.sets.items():
-            figures |= _distances(made, real, angle, seed)
+            figures |= distances(made, real, angle, seed)
         canonical = self.sets[0.0].sample.features
         known, label = real.sample.features, real.network.name
         near = precision_recall(known, canonical)
@@ -219,9 +167,10 @@ class _Tally:
         if probabilities is not None:
             score = inception_score(probabilities.features)
             figures |= {"inception_score": score.mean, "inception_score_std": score.std}
-        return {**figures, **means(self.values)}
+        labels = [self.labels[place] for place in self.sets[0.0].sample.places.tolist()]
+        return {**figures, **class_figures(label, canonical, labels, teller), **means(self.values)}
 
-    def items(self, real: _Set) -> list[Item]:
+    def items(self, real: FeatureSet) -> list[Item]:
         """Scenes of the sample, with the distance of the canonical view to the nearest real one."""
         sample, known = self.sets[0.0].sample, real.sample.features.float()
         nearest = [
@@ -231,7 +180,7 @@ class _Tally:
         for place, value in zip(sample.places.tolist(), torch.cat(nearest).tolist(), strict=True):
             own = {name: values[place] for name, values in self.values.items()}
             figures = {self.generator.name: {"nearest_real": value, **own}}
-            facts = {"number": self.places[place]}
+            facts = {"number": self.places[place], "class": self.labels[place]}
             found.append(Item(name=self.names[place], figures=figures, facts=facts))
         return found
 
@@ -248,7 +197,7 @@ class _Tally:
 
 
 def _measure(
-    generator: Generator, count: int, features: Features, side: int, seed: int, told: _Told
+    generator: Generator, count: int, features: Features, side: int, seed: int, told: Told
 ) -> _Tally:
     tally = _Tally(generator, features, seed)
     for start in range(0, count, _BATCH):
@@ -264,30 +213,6 @@ def _measure(
 def _count(generator: Generator, count: int | None) -> int:
     most = CAPACITY if generator.count is None else generator.count
     return min(most, count or CAPACITY)
-
-
-def _distances(made: _Set, real: _Set, angle: float, seed: int) -> dict[str, float]:
-    """KID and Frechet distance of two sets, named after the network and the angle."""
-    label, where = real.network.name, "canonical" if angle == 0 else f"{angle:g}"
-    found = kid(made.sample.features, real.sample.features, seed=seed)
-    return {
-        f"kid-{label}_{where}": found.mean,
-        f"kid-{label}_{where}_error": found.standard_error,
-        f"{frechet_name(label, made.moments.count)}_{where}": frechet_distance(
-            made.moments, real.moments
-        ),
-    }
-
-
-def frechet_name(network: str, count: int) -> str:
-    """``fid`` is only what Inception's features give; small counts stand in the name.
-
-    Args:
-        network: `Features.name`.
-        count: of generated pictures.
-    """
-    name = "fid" if network == "inception" else f"frechet-{network}"
-    return name if count >= DEBUG_BELOW else f"{name}{count}-debug"
 
 
 def _consistency(views: GeneratedViews) -> tuple[Tensor, Tensor]:
@@ -339,6 +264,13 @@ def _tables(label: str, found: Mapping[str, _Tally]) -> tuple[Table, Table]:
     if label == "inception":
         rest.append(Column(key="inception_score", label="IS"))
     rest += [
+        Column(key=f"class_accuracy-{label}", label="class accuracy", form="{:.1%}"),
+        Column(
+            key=f"within_class_distance-{label}",
+            label="distance within a class",
+            form="{:.2f}",
+            better="",
+        ),
         Column(key="non_flatness", label="non-flatness", form="{:.1f}", better=""),
         Column(key="reprojection_error", label="reprojection", form="{:.4f}", better="lower"),
         Column(key="reprojection_validity", label="valid", form="{:.1%}", better=""),
@@ -354,8 +286,8 @@ def _protocol(
     real: PictureStream,
     methods: Sequence[Generator],
     found: dict[str, _Tally],
-    whole: _Set,
-    halves: tuple[_Set, _Set],
+    known: RealPictures,
+    teller: ClassTeller | None,
     seed: int,
 ) -> dict[str, Any]:
     return {
@@ -364,9 +296,10 @@ def _protocol(
         "features": features.describe(),
         "resolution": real.resolution,
         "real": {
-            "pictures": whole.moments.count,
+            "pictures": known.whole.moments.count,
             "files": [fingerprint(path) for path in real.paths],
-            "halves": [half.moments.count for half in halves],
+            "halves": [half.moments.count for half in known.halves],
+            "classes": dict(sorted(Counter(filter(None, known.labels)).items())),
         },
         "generated": {
             method.name: {"scenes": len(found[method.name].names), **method.describe()}
@@ -380,6 +313,8 @@ def _protocol(
         "of the whole sample",
         "frechet": "all pictures; named -debug below 10,000 of them: biased upwards for few",
         "kept_for_kid": CAPACITY,
+        "classifier": None if teller is None else teller.describe(),
+        "within_class_distance": "mean over classes of the mean distance of a class' pairs",
         "neighborhoods": "precision and recall k = 3, density and coverage k = 5",
         "reprojection": "canonical and 15 degrees, both sides and directions, mean absolute color "
         "difference where depths agree within 5 %; pairs with validity below a half are void",
@@ -388,7 +323,7 @@ def _protocol(
     }
 
 
-def _warnings(features: Features, whole: _Set, found: dict[str, _Tally]) -> list[str]:
+def _warnings(features: Features, whole: FeatureSet, found: dict[str, _Tally]) -> list[str]:
     sentences = []
     if features.name.startswith("unflat"):
         sentences.append(

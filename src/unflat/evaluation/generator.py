@@ -11,8 +11,6 @@ from torch import Tensor
 
 from unflat.data.sample import Reject
 from unflat.evaluation.baselines import warp_picture
-from unflat.evaluation.picture_stream import PictureStream
-from unflat.evaluation.protocol import fingerprint
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import turn_about_pivot
 
@@ -31,6 +29,8 @@ class GeneratedViews:
     """1 / depth in each view's camera, 0 where there is nothing; None for a method without."""
     camera: Camera | None = None
     """Of each view, batch (count, views), in units of `inverse_depth`."""
+    labels: list[str | None] | None = None
+    """The class that each scene is of, or was asked to be of, where that is known."""
 
 
 @runtime_checkable
@@ -67,6 +67,34 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
+class Pictures(Protocol):
+    """Pictures by their numbers, as `PictureStream` gives them."""
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """What cannot be read."""
+        ...
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """What the report should keep."""
+        ...
+
+    def label(self, index: int) -> str | None:
+        """The class of a picture, if it is known."""
+        ...
+
+    def batch(
+        self, indices: Sequence[int]
+    ) -> tuple[list[str], list[int], Float[Tensor, "batch 3 side side"]]:
+        """Names, numbers and pictures of the readable ones."""
+        ...
+
+
 class FlatPictures:
     """The 2D-only reference: pictures as flat cards that are turned.
 
@@ -76,12 +104,13 @@ class FlatPictures:
     Args:
         pictures: of a 2D generator, or photographs: the best that a 2D generator could give.
         fov_deg: of the camera.
+        name: for the report and the table.
     """
 
-    name = "flat"
+    default_name = "flat"
 
-    def __init__(self, pictures: PictureStream, fov_deg: float = 50.0) -> None:
-        self.pictures, self.fov_deg = pictures, fov_deg
+    def __init__(self, pictures: Pictures, fov_deg: float = 50.0, name: str = default_name) -> None:
+        self.pictures, self.fov_deg, self.name = pictures, fov_deg, name
 
     @property
     def count(self) -> int:
@@ -95,8 +124,7 @@ class FlatPictures:
 
     def describe(self) -> dict[str, object]:
         """The field of view, and which pictures."""
-        files = [fingerprint(path) for path in self.pictures.paths]
-        return {"fov_deg": self.fov_deg, "distance": 1.0, "files": files}
+        return {"fov_deg": self.fov_deg, "distance": 1.0, **self.pictures.describe()}
 
     def generate(
         self, indices: Sequence[int], angles_deg: Sequence[float], side: int
@@ -123,6 +151,7 @@ class FlatPictures:
                 camera_to_world=poses.expand(count, -1, -1, -1),
                 intrinsics=lens.expand(count, len(angles), 4),
             ),
+            labels=[self.pictures.label(number) for number in numbers],
         )
 
     @staticmethod

@@ -11,7 +11,6 @@ from unflat.data.posed import resize_maps
 from unflat.data.sample import Reject
 from unflat.evaluation.generator import GeneratedViews
 from unflat.evaluation.picture_stream import PictureStream
-from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.reconstructor import Alignment, Mode
 from unflat.fields.detail import DetailField
 from unflat.geometry.camera import Camera
@@ -130,7 +129,16 @@ class Vq3dReconstructor:
             else:
                 field = token_field(self.model, alone)
             fields.append(field)
-            views.append(self._canonical(field, photos.shape[-1]))
+            views.append(self.canonical(field, photos.shape[-1]))
+        return self.scenes_of(fields, views, encoded.quantized.indices)
+
+    def scenes_of(
+        self,
+        fields: Sequence[SceneField | DetailField],
+        views: Sequence[RenderOutput],
+        indices: Int[Tensor, "batch tokens codes"],
+    ) -> Vq3dScenes:
+        """Fields of one scene each, with their `canonical` views and their codes."""
         frame = self.model.frame
         span = frame.d_near - frame.d_far
         return Vq3dScenes(
@@ -139,13 +147,13 @@ class Vq3dReconstructor:
             termination_variance=torch.cat(
                 [view.termination_variance.mean(dim=(1, 2)) / span**2 for view in views]
             ),
-            indices=encoded.quantized.indices if self.codebook_sizes else None,
-            fields=fields,
+            indices=indices if self.codebook_sizes else None,
+            fields=list(fields),
             frame=frame,
             samples=self.samples,
         )
 
-    def _canonical(self, field: SceneField | DetailField, side: int) -> RenderOutput:
+    def canonical(self, field: SceneField | DetailField, side: int) -> RenderOutput:
         """The view of the model's own camera; the frame there is the identity."""
         focal = self.model.frame.focal_assumed / 2
         camera = Camera(
@@ -188,8 +196,8 @@ class Vq3dReconstructions:
     def describe(self) -> dict[str, object]:
         """The model, and how its disparity is read: as `unflat reconstruct` does."""
         frame = f"a = 1, b = {USUAL_SHIFT}, the model's own field of view"
-        files = [fingerprint(path) for path in self.pictures.paths]
-        return {**self.reconstructor.describe(), "mode": self.mode, "frame": frame, "files": files}
+        facts = {"mode": self.mode, "frame": frame, **self.pictures.describe()}
+        return {**self.reconstructor.describe(), **facts}
 
     @torch.no_grad()
     def generate(
@@ -197,59 +205,74 @@ class Vq3dReconstructions:
     ) -> GeneratedViews:
         """Scenes of the pictures, rendered through the field at every angle."""
         names, numbers, photos = self.pictures.batch(indices)
+        if not names:
+            empty = torch.empty(0, len(angles_deg), 3, side, side)
+            return GeneratedViews(names=names, numbers=numbers, images=empty)
         images = resize_maps(photos, self.reconstructor.resolution)
-        angles = torch.deg2rad(torch.tensor(list(angles_deg)))
-        seen: list[RenderOutput] = []
-        poses = []
-        if names:
-            made = self.reconstructor.reconstruct(images, photos, self.mode)
-            for index in range(len(names)):
-                rendered, pose = self._views(made, index, angles, side)
-                seen.append(rendered)
-                poses.append(pose)
-        empty = torch.empty(0, len(angles), 3, side, side)
-        focal = self.reconstructor.model.frame.focal_assumed / 2
-        lens = torch.tensor([focal, focal, 0.5, 0.5]).expand(len(names), len(angles), 4)
-        return GeneratedViews(
-            names=names,
-            numbers=numbers,
-            images=torch.stack([view.rgb.cpu() for view in seen]) if seen else empty,
-            inverse_depth=torch.stack([v.disparity.cpu() for v in seen])
-            if seen
-            else empty[:, :, 0],
-            camera=Camera(
-                camera_to_world=torch.stack(poses)
-                if poses
-                else empty.new_empty(0, len(angles), 4, 4),
-                intrinsics=lens,
-            ),
-        )
+        made = self.reconstructor.reconstruct(images, photos, self.mode)
+        labels = [self.pictures.label(number) for number in numbers]
+        return turned_views(self.reconstructor, made, names, numbers, labels, angles_deg, side)
 
-    def _views(
-        self, made: Vq3dScenes, index: int, angles: Tensor, side: int
-    ) -> tuple[RenderOutput, Float[Tensor, "views 4 4"]]:
-        """One scene from every angle, turned about its median depth."""
-        device = self.reconstructor.device
-        frame = replace(made.frame, b=USUAL_SHIFT)
-        field = made.fields[index].with_frame(frame)
-        options = options_for(frame, self.reconstructor.samples, device)
-        canonical = (made.disparity[index] - frame.b) / frame.a
-        pivot = 1 / canonical.median().clamp_min(1 / options.far).item()
-        poses = turn_about_pivot(angles, torch.zeros_like(angles), pivot)
-        focal = made.frame.focal_assumed / 2
-        lens = torch.tensor([[focal, focal, 0.5, 0.5]])
-        views = [
-            render(
-                field,
-                Camera(camera_to_world=pose[None], intrinsics=lens).to(device),
-                side,
-                side,
-                options,
-            )
-            for pose in poses
-        ]
-        parts = [torch.cat(values) for values in zip(*views, strict=True)]
-        return RenderOutput(*parts), poses
+
+def turned_views(
+    reconstructor: Vq3dReconstructor,
+    made: Vq3dScenes,
+    names: Sequence[str],
+    numbers: Sequence[int],
+    labels: Sequence[str | None],
+    angles_deg: Sequence[float],
+    side: int,
+) -> GeneratedViews:
+    """Scenes rendered through their fields at every angle, as if they had been generated.
+
+    Args:
+        reconstructor: who made them.
+        made: one scene for each name.
+        names: for people.
+        numbers: by which they can be made again.
+        labels: their classes, where they are known.
+        angles_deg: how far the camera is turned about the point at the scene's median depth.
+        side: of the pictures, in pixels.
+    """
+    angles = torch.deg2rad(torch.tensor(list(angles_deg)))
+    turned = [_turned(reconstructor, made, index, angles, side) for index in range(len(names))]
+    focal = made.frame.focal_assumed / 2
+    lens = torch.tensor([focal, focal, 0.5, 0.5]).expand(len(names), len(angles), 4)
+    return GeneratedViews(
+        names=list(names),
+        numbers=list(numbers),
+        images=torch.stack([seen.rgb.cpu() for seen, _ in turned]),
+        inverse_depth=torch.stack([seen.disparity.cpu() for seen, _ in turned]),
+        camera=Camera(camera_to_world=torch.stack([pose for _, pose in turned]), intrinsics=lens),
+        labels=list(labels),
+    )
+
+
+def _turned(
+    reconstructor: Vq3dReconstructor, made: Vq3dScenes, index: int, angles: Tensor, side: int
+) -> tuple[RenderOutput, Float[Tensor, "views 4 4"]]:
+    """One scene from every angle, turned about its median depth."""
+    device = reconstructor.device
+    frame = replace(made.frame, b=USUAL_SHIFT)
+    field = made.fields[index].with_frame(frame)
+    options = options_for(frame, reconstructor.samples, device)
+    canonical = (made.disparity[index] - frame.b) / frame.a
+    pivot = 1 / canonical.median().clamp_min(1 / options.far).item()
+    poses = turn_about_pivot(angles, torch.zeros_like(angles), pivot)
+    focal = made.frame.focal_assumed / 2
+    lens = torch.tensor([[focal, focal, 0.5, 0.5]])
+    views = [
+        render(
+            field,
+            Camera(camera_to_world=pose[None], intrinsics=lens).to(device),
+            side,
+            side,
+            options,
+        )
+        for pose in poses
+    ]
+    parts = [torch.cat(values) for values in zip(*views, strict=True)]
+    return RenderOutput(*parts), poses
 
 
 def options_for(frame: Frame, samples: int, device: str = "cpu") -> RenderOptions:
