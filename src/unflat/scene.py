@@ -245,9 +245,11 @@ class Scene:
         height, width = size or self.size
         photo = self.photo if isinstance(self.field, DetailField) else None
         if photo is None:
-            photo = self.render(size=(height, width)).rgb[0]
+            seen = self.render(size=(height, width))
+            photo, surface = seen.rgb[0], self._normalised(seen.disparity[0])
+        else:
+            surface = self._surface(height, width)
         photo = functional.interpolate(photo[None], (height, width), mode="area")[0]
-        surface = self._surface(height, width)
         front = Layer(
             rgb=photo.permute(1, 2, 0),
             depth=self._depth_of(surface),
@@ -305,8 +307,11 @@ class Scene:
         size = (height, width or height)
         if isinstance(self.field, DetailField):
             return functional.interpolate(self.field.disparity, size, mode="nearest")[0, 0]
+        return self._normalised(self.render(size=size, samples=48).disparity[0])
+
+    def _normalised(self, disparity: Tensor) -> Tensor:
+        """True disparity of the canonical view as the field counts it."""
         frame = self.field.frame
-        disparity = self.render(size=size, samples=48).disparity[0]
         assumed = frame.a * disparity + frame.b
         return (assumed - frame.d_far) / (frame.d_near - frame.d_far)
 
