@@ -85,3 +85,33 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     header = {**recipe.config_json(), "card": {"name": "untrained", "licence": "Apache-2.0"}}
     save_model(path, recipe.networks, header)
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_prior(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained prior over the tokens of `tiny_model`, with three classes."""
+    from unflat.systems.vq3d import load
+    from unflat.systems.vq3d.prior_config import PriorConfig
+    from unflat.systems.vq3d.prior_recipe import PriorRecipe
+    from unflat.systems.vq3d.tokens import fingerprint
+    from unflat.training import save_model
+
+    torch.manual_seed(0)
+    model = load(tiny_model)
+    config = PriorConfig(
+        grid=model.config.grid,
+        codebook_sizes=model.codebook_sizes,
+        levels=model.config.levels,
+        classes=3,
+        width=32,
+        depth=1,
+    )
+    recipe = PriorRecipe(
+        config,
+        classes=["car", "photo/fruit", "scene/fruit"],
+        fingerprint=fingerprint(model),
+        autoencoder=str(tiny_model),
+    )
+    path = tmp_path_factory.mktemp("prior") / "model.safetensors"
+    save_model(path, recipe.networks, {**recipe.config_json(), "card": {"licence": "CC0-1.0"}})
+    return path

@@ -157,7 +157,8 @@ def write_formats(
     """
     from unflat.export import splats_from_layers, write_depth, write_mesh, write_splats
 
-    describe = describe or f"a scene made from the picture {name}"
+    made = "a scene made from the picture" if scene.header.source else "a generated scene,"
+    describe = describe or f"{made} {name}"
     square = None if size is None else (size, size)
     videos = [kind for kind in formats if kind in VIDEO_FORMATS]
     if videos:
@@ -201,13 +202,14 @@ def write_formats(
 
 
 def write_preview(scene: "Scene", folder: Path) -> None:
-    """``input.png`` if the scene carries its photo, and the strip ``preview.png``."""
+    """``input.png`` if the scene carries the photo it is of, and the strip ``preview.png``."""
     from unflat.export import colorize_disparity, preview_strip, write_png
 
     side = _PREVIEW_WIDTH // _PREVIEW_PICTURES
     front = scene.render(size=(side, side))
-    pictures: list[tuple[str, Any]] = [("reconstruction", front.rgb[0])]
-    if scene.photo is not None:
+    label = "reconstruction" if scene.header.source else "front"
+    pictures: list[tuple[str, Any]] = [(label, front.rgb[0])]
+    if scene.photo is not None and scene.header.source:  # a generated scene shows itself
         write_png(scene.photo, folder / "input.png")
         pictures.insert(0, ("input", scene.photo))
     layered = scene.layered((2 * side, 2 * side))

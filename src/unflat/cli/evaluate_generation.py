@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
-from unflat.cli.options import require_range
+from unflat.cli.options import Sampled, require_range
+from unflat.errors import UserError
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -15,22 +16,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EvaluationOptions):
+class Options(EvaluationOptions, Sampled):
     """How near generated pictures are to real ones: canonical, and turned by 5, 15 and 30 degrees.
 
     Measured in the same run: flat, the same inputs as cards without depth (what a 2D generator
-    gives when it is turned), and one half of the real pictures against the other.
+    gives when it is turned), and one half of the real pictures against the other. Beside a prior
+    also: what stage 1 makes of other real pictures, the best that the prior can reach; and 2D
+    prior, cards of pictures that the same prior draws without a class.
     """
 
     model: str = "vq3d-small"
-    """A model that makes scenes of pictures (of --inputs), or flat."""
+    """A model that makes scenes of pictures (of --inputs), a prior that draws them, or flat."""
     inputs: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
-    """Pictures to make scenes of. If not given, every second picture of --data is an input and
-    only the others are real."""
+    """Pictures to make scenes of. If not given, every second picture of each class of --data is
+    an input and only the others are real."""
+    classes: str | None = None
+    """Only pictures of these, as in fruit,glass; of those that the prior knows if not given."""
+    train: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Other real pictures with classes: a classifier learns from them, and the share of scenes
+    that it gives the right class is measured."""
     mode: Literal["tokens", "detail"] | None = None
     """Of models that have several; the model's best if not given."""
     count: int | None = None
-    """Scenes of each method; one for each input if not given, at most 10,000."""
+    """Scenes of each method; one for each input (of a prior: each real picture) if not given, at
+    most 10,000."""
     features: str = "unflat"
     """Network that compares: unflat (bundled), the file of FID's Inception, or the folder or hub
     id of a CLIP or DINOv2 model."""
@@ -45,33 +54,76 @@ def run(options: Options, terminal: Terminal) -> int:
     require_range(options.resolution, 16, 1024, "--resolution", "pixels")
     require_range(options.count, 1, 10**9, "--count", "scenes")
     require_range(options.samples, 2, 1024, "--samples", "intervals")
-
-    def evaluate(device: str, progress: "Progress") -> "Evaluation":
-        from unflat.evaluation import evaluate_generation, open_features
-        from unflat.evaluation.load import find_method, load_generators, real_and_inputs
-
-        model = find_method(options.model, ("flat",), offline=options.offline)
-        real, inputs = real_and_inputs(
-            options.data, options.inputs, options.resolution, options.limit
-        )
-        generators = load_generators(model, inputs, device, options.samples, options.mode)
-        return evaluate_generation(
-            generators[0],
-            real,
-            open_features(options.features, device, options.offline),
-            references=generators[1:],
-            count=options.count,
-            seed=options.seed,
-            progress=progress,
-        )
+    options.require_sampling()
 
     def check() -> None:
         from unflat.evaluation import open_features
-        from unflat.evaluation.load import find_method
+        from unflat.evaluation.load import find_method, is_prior
 
-        find_method(options.model, ("flat",), offline=options.offline)
+        method = find_method(options.model, ("flat",), offline=options.offline)
+        if is_prior(method) and options.mode is not None:
+            raise UserError(f"--mode {options.mode}: is for scenes of pictures; a prior has one.")
+        for path in options.train:
+            if not path.exists():
+                raise UserError(f"{path}: there is no such file or folder; check the spelling.")
         if options.dry_run:
             open_features(options.features, offline=options.offline)
 
+    def evaluate(device: str, progress: "Progress") -> "Evaluation":
+        return _evaluate(options, device, progress)
+
     settings = {"model": options.model, "features": options.features, "count": options.count}
     return run_evaluation(options, terminal, "generation", "pictures", evaluate, settings, check)
+
+
+def _evaluate(options: Options, device: str, progress: "Progress") -> "Evaluation":
+    from unflat.evaluation import PictureStream, evaluate_generation, open_features
+    from unflat.evaluation.class_figures import ClassTeller
+    from unflat.evaluation.load import (
+        find_method,
+        is_prior,
+        load_generators,
+        load_sampler,
+        real_and_inputs,
+    )
+    from unflat.systems.vq3d.generate import find_class, sampling_of
+    from unflat.systems.vq3d.prior import load_prior
+
+    model = find_method(options.model, ("flat",), offline=options.offline)
+    draws = is_prior(model)
+    classes = options.classes.split(",") if options.classes else None
+    if draws:
+        known = load_prior(model).classes
+        classes = [find_class(name, known, "--classes") for name in classes or known]
+    real, inputs = real_and_inputs(
+        options.data, options.inputs, options.resolution, options.limit, classes
+    )
+    features = open_features(options.features, device, options.offline)
+    if draws:
+        generators = load_sampler(
+            model,
+            real,
+            inputs,
+            count=options.count or len(real),
+            autoencoder=options.autoencoder,
+            sampling=sampling_of(options),
+            device=device,
+            samples=options.samples,
+            seed=options.seed,
+        )
+    else:
+        generators = load_generators(model, inputs, device, options.samples, options.mode)
+    teller = None
+    if options.train:
+        pictures = PictureStream(options.train, options.resolution)
+        teller = ClassTeller(features, pictures, real.classes)
+    return evaluate_generation(
+        generators[0],
+        real,
+        features,
+        references=generators[1:],
+        count=options.count,
+        teller=teller,
+        seed=options.seed,
+        progress=progress,
+    )

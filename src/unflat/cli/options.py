@@ -74,6 +74,41 @@ class Modelled:
     """Use no network: a model that is not on this computer is an error."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """Verbs that draw tokens from a prior."""
+
+    autoencoder: str | None = None
+    """The model that makes scenes of a prior's tokens; the one the prior names if not given."""
+    steps: int = 16
+    """Passes in which a picture's codes are drawn, for priors that draw several at once."""
+    temperature: float = 1.0
+    """Above 1 bolder, below 1 safer."""
+    guidance_scale: float = 1.0
+    """How strongly the class counts: 1 as learned, 0 not at all, more overdoes it."""
+    top_k: int | None = None
+    """Draw only from the so many likeliest codes."""
+    top_p: float | None = None
+    """Draw only from the fewest likeliest codes that together have this probability."""
+
+    def require_sampling(self) -> None:
+        """Refuse numbers out of their range.
+
+        Raises:
+            UserError: one is.
+        """
+        require_range(self.steps, 1, 10**6, "--steps", "passes")
+        require_range(self.guidance_scale, 0, 100, "--guidance-scale", "(1 is as learned)")
+        require_range(self.top_k, 1, 10**6, "--top-k", "codes")
+        if not 0 < self.temperature <= 100:
+            raise UserError(
+                f"--temperature {self.temperature:g}: must be above 0 and at most 100 (1 is as "
+                "learned)."
+            )
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UserError(f"--top-p {self.top_p:g}: must be above 0 and at most 1.")
+
+
 def seconds_of(text: str, option: str) -> float:
     """Seconds in a person's duration: "90", "90s", "30m", "2h", "1h30m".
 

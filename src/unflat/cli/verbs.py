@@ -22,6 +22,10 @@ VERBS = {
         module="unflat.cli.reconstruct",
         summary="one photo, or a folder of them, becomes scenes to look around in",
     ),
+    "generate": Verb(
+        module="unflat.cli.generate",
+        summary="a class name becomes new scenes to look around in",
+    ),
     "render": Verb(module="unflat.cli.render", summary="a scene becomes a video of a camera path"),
     "export": Verb(
         module="unflat.cli.export", summary="a scene becomes GLB, PLY, OBJ, splats, depth, HTML"

@@ -3,15 +3,19 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from unflat.errors import UserError
 from unflat.evaluation.baselines import Baseline
 from unflat.evaluation.estimators import DepthEstimator, FloorDepth, FolderDepth, ModelDepth
 from unflat.evaluation.generator import FlatPictures, Generator
 from unflat.evaluation.lifter import Lifter
-from unflat.evaluation.picture_stream import PictureStream
+from unflat.evaluation.picture_stream import PictureStream, class_names
 from unflat.evaluation.reconstructor import Reconstructor
 from unflat.evaluation.view_maker import ViewMaker
+
+if TYPE_CHECKING:
+    from unflat.systems.vq3d.generate import Sampling
 
 BASELINES = ("copy", "mean-color", "depth-warp")
 """Methods that need no weights, by the names under which the task takes them as models."""
@@ -137,9 +141,9 @@ def load_generators(
         UserError: there is no such model, or it has no such mode.
     """
     flat = FlatPictures(inputs)
-    if model == flat.name and mode is not None:
+    if model == FlatPictures.default_name and mode is not None:
         raise UserError(f"--mode {mode}: is for models that have several; flat has none.")
-    if model == flat.name:
+    if model == FlatPictures.default_name:
         return [flat]
     from unflat.evaluation.vq3d import Vq3dReconstructions, Vq3dReconstructor
 
@@ -150,25 +154,94 @@ def load_generators(
     return [Vq3dReconstructions(system, inputs, mode), flat]
 
 
+def is_prior(model: str | Path) -> bool:
+    """Whether a name or file is a model that draws tokens, and makes scenes of no picture."""
+    from unflat.hub.registry import find
+    from unflat.training import read_header
+
+    path = find(model) if model != FlatPictures.default_name else None
+    return path is not None and read_header(path).get("system") == "vq3d-prior"
+
+
+def load_sampler(
+    model: str | Path,
+    real: PictureStream,
+    inputs: PictureStream,
+    *,
+    count: int,
+    autoencoder: str | None = None,
+    sampling: "Sampling | None" = None,
+    device: str = "cpu",
+    samples: int | None = None,
+    seed: int = 0,
+) -> list[Generator]:
+    """A prior's scenes, what they can be at best, and the same prior without 3D.
+
+    The best: stage 1's reconstructions of other real pictures. Without 3D: pictures of tokens that
+    the same prior draws without a class, as cards.
+
+    Args:
+        model: of a prior.
+        real: whose classes, in their proportions, are drawn.
+        inputs: pictures that stage 1 reconstructs.
+        count: scenes to draw.
+        autoencoder: the model of stage 1; the one that the prior names if not given.
+        sampling: how tokens are drawn.
+        device: where both run.
+        samples: intervals per ray; the system's default for evaluation if not given.
+        seed: of what is drawn.
+
+    Raises:
+        UserError: there are no such models, they do not belong together, or no class is known.
+    """
+    from unflat.evaluation.vq3d import SAMPLES, Vq3dReconstructions, Vq3dReconstructor
+    from unflat.evaluation.vq3d_prior import SampledPictures, Vq3dSamples, labels_like
+    from unflat.systems.vq3d.generate import open_maker
+
+    maker = open_maker(model, autoencoder, device=device, sampling=sampling)
+    maker.name = Path(model).stem if Path(model).stem != "model" else Path(model).parent.name
+    stage_1 = Vq3dReconstructor(maker.model, "stage 1", samples=samples or SAMPLES, device=device)
+    pictures = SampledPictures(maker, count, real.resolution, seed)
+    return [
+        Vq3dSamples(maker, stage_1, labels_like(real, count, seed), seed),
+        Vq3dReconstructions(stage_1, inputs, "tokens"),
+        FlatPictures(pictures, maker.model.config.fov_deg, name="2D prior"),
+        FlatPictures(inputs),
+    ]
+
+
 def real_and_inputs(
-    data: Sequence[Path], inputs: Sequence[Path], resolution: int, limit: int | None = None
+    data: Sequence[Path],
+    inputs: Sequence[Path],
+    resolution: int,
+    limit: int | None = None,
+    classes: Sequence[str] | None = None,
 ) -> tuple[PictureStream, PictureStream]:
     """Real pictures, and others to make scenes of, so that no picture is held against itself.
 
     Args:
         data: real pictures.
-        inputs: the others; every second one of `data` if there are none.
+        inputs: the others; every second one of each class of `data` if there are none.
         resolution: side in pixels.
         limit: only the first so many of `data`.
+        classes: only pictures of these, whose labels then bear these names; all pictures, by
+            their own classes, if not given.
 
     Raises:
-        UserError: a path is no data set.
+        UserError: a path is no data set, or has no picture of the classes.
     """
-    every = PictureStream(data, resolution)
+
+    def chosen(paths: Sequence[Path]) -> PictureStream:
+        every = PictureStream(paths, resolution)
+        if classes is not None:
+            return every.of_classes(classes)
+        return every.named(class_names(every.class_pairs()))
+
+    every = chosen(data)
     places = range(min(len(every), limit or len(every)))
     if inputs:
-        return every.part(places), PictureStream(inputs, resolution)
-    return every.part(places[::2]), every.part(places[1::2])
+        return every.part(places), chosen(inputs)
+    return every.part(places).halves()
 
 
 def load_view_maker(
