@@ -1,6 +1,7 @@
 """Pictures in: folders, tars, posed scenes, procedural scenes, and a person's own photographs."""
 
 from unflat.data.check import CheckReport
+from unflat.data.compcars import CompCarsSource
 from unflat.data.dataset import NO_LABEL, PictureDataset, open_source
 from unflat.data.depth_maps import (
     DepthSource,
@@ -25,6 +26,7 @@ __all__ = [
     "NO_LABEL",
     "BatchSource",
     "CheckReport",
+    "CompCarsSource",
     "DepthSource",
     "FolderSource",
     "Meaning",

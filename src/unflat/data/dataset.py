@@ -16,11 +16,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Int, UInt8
+from PIL import Image
 from torch import Tensor
 
+from unflat.data.compcars import CompCarsSource, is_compcars
 from unflat.data.disparity import read_disparity, square_disparity
 from unflat.data.folder import FolderSource
-from unflat.data.pictures import center_square, open_picture, over_color, resize_square
+from unflat.data.pictures import (
+    center_square,
+    open_picture,
+    over_color,
+    picture_size,
+    resize_square,
+    square_around,
+)
 from unflat.data.sample import PictureSource, Reject, Sample, joint_names, reason_of
 from unflat.data.shard import ShardSource
 from unflat.errors import UserError
@@ -30,12 +39,19 @@ NO_LABEL = -1
 
 
 def open_source(path: str | Path) -> PictureSource:
-    """The reader for a folder or a tar; a folder with a ``train.tar`` in it means that tar."""
+    """The reader for a folder or a tar, told by what is in it.
+
+    A folder with a ``train.tar`` in it means that tar; one with ``image/`` and ``label/`` as
+    CompCars has them is cut to its boxes; all others are folders of classes.
+
+    Raises:
+        UserError: no such path, or no data set.
+    """
     path = Path(path)
     if (path / "train.tar").is_file():
         return ShardSource(path / "train.tar")
     if path.is_dir():
-        return FolderSource(path)
+        return CompCarsSource(path) if is_compcars(path) else FolderSource(path)
     if path.suffix == ".tar":
         return ShardSource(path)
     if not path.exists():
@@ -60,21 +76,50 @@ def decode(sample: Sample, side: int) -> Decoded:
     Raises:
         UserError: one of them cannot be used.
     """
-    picture = open_picture(sample.image, name=sample.name, at_least=2 * side)
-    square = center_square(over_color(picture))
+    square, box, size = square_picture(sample, 2 * side)
     image = np.asarray(resize_square(square, side)).transpose(2, 0, 1)
     disparity = np.zeros((side, side), np.uint8)
     if sample.disparity is not None:
         values = read_disparity(sample.disparity, sample.name)
-        values = square_disparity(values, side, picture.size, sample.name)
+        values = square_disparity(values, side, size, sample.name, box)
         disparity = np.rint(values * 255.0).astype(np.uint8)
     return Decoded(image, disparity, square.width < side)
+
+
+def square_picture(
+    sample: Sample, at_least: int
+) -> tuple[Image.Image, tuple[int, int, int, int] | None, tuple[int, int]]:
+    """The square that counts, its box in the picture (None: the centre), the picture's size.
+
+    Args:
+        sample: with or without a box of its object.
+        at_least: the square may be reduced while decoding down to this side, pixels.
+
+    Raises:
+        UserError: the picture cannot be used, or its box lies outside it.
+    """
+    if sample.box is None:
+        picture = over_color(open_picture(sample.image, name=sample.name, at_least=at_least))
+        return center_square(picture), None, picture.size
+    width, height = picture_size(sample.image)
+    if sample.box[0] >= width or sample.box[1] >= height:
+        raise UserError(f"{sample.name}: its box lies outside its {width}x{height} pixels.")
+    box = square_around(sample.box, width, height)
+    # The square is a part of the picture, which may be reduced by less for that.
+    enough = -(-at_least * min(width, height) // (box[2] - box[0]))
+    picture = over_color(open_picture(sample.image, name=sample.name, at_least=enough))
+    scale = picture.width / width
+    side = max(1, min(round((box[2] - box[0]) * scale), *picture.size))
+    left = min(round(box[0] * scale), picture.width - side)
+    top = min(round(box[1] * scale), picture.height - side)
+    return picture.crop((left, top, left + side, top + side)), box, (width, height)
 
 
 class PictureDataset:
     """Square pictures with optional disparity and class, of one resolution.
 
-    The centred square of the shorter side is area-averaged to the resolution; transparency is
+    The centred square of the shorter side (or the one around the object, where the layout tells its
+    box) is area-averaged to the resolution; transparency is
     composited over white. Disparity is cut alike and normalised to [0, 1] for each picture. What
     cannot be read is left out and listed in `rejects`.
 

@@ -8,7 +8,8 @@
     photos/dog/rex.npz               an array named disparity, inverse_depth or depth
 
 Pictures directly in the folder have no class. Deeper folders belong to the class of the first
-level. Hidden files and folders are passed over.
+level. Hidden files and folders are passed over. Folders that are named as ImageNet names its
+classes (``n01440764``) become words where a list of them is found; see `unflat.data.synsets`.
 """
 
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from unflat.data.pictures import PICTURE_SUFFIXES
 from unflat.data.sample import Reject, Sample, prefix_of
 from unflat.data.shard import DISPARITY_EXTENSIONS
+from unflat.data.synsets import synset_names
 from unflat.errors import UserError
 
 _UNREADABLE_SUFFIXES = (".heic", ".heif", ".hif")  # pictures, but nothing here decodes them
@@ -55,6 +57,8 @@ class FolderSource:
                 f"{path}: holds no picture unflat can read (png, jpg, webp, tif, bmp, avif)."
             )
 
+        self._names = synset_names(self.path, {self._folder(file) for file in self.files})
+
     def __len__(self) -> int:
         """How many pictures the folder holds."""
         return len(self.files)
@@ -62,24 +66,34 @@ class FolderSource:
     def read(self, index: int) -> Sample:
         """The files of one picture."""
         file = self.files[index]
-        parts = file.relative_to(self.path).parts
+        folder = self._folder(file)
         return Sample(
             name=str(file),
-            image=_read(file),
-            disparity=_disparity_beside(file),
-            class_name=parts[0] if len(parts) > 1 else None,
+            image=read_file(file),
+            disparity=disparity_beside(file),
+            class_name=None if folder is None else self._names.get(folder, folder),
         )
 
+    def _folder(self, file: Path) -> str | None:
+        parts = file.relative_to(self.path).parts
+        return parts[0] if len(parts) > 1 else None
 
-def _disparity_beside(file: Path) -> bytes | None:
+
+def disparity_beside(file: Path) -> bytes | None:
+    """The disparity file of a picture, if there is one."""
     for ending in DISPARITY_EXTENSIONS:
         neighbour = file.with_name(f"{file.stem}.{ending}")
         if neighbour.is_file():
-            return _read(neighbour)
+            return read_file(neighbour)
     return None
 
 
-def _read(file: Path) -> bytes:
+def read_file(file: Path) -> bytes:
+    """All bytes of a file.
+
+    Raises:
+        UserError: the disk does not give them.
+    """
     try:
         return file.read_bytes()
     except OSError as error:

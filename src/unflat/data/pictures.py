@@ -119,6 +119,25 @@ def center_square_box(width: int, height: int) -> tuple[int, int, int, int]:
     return left, top, left + side, top + side
 
 
+def square_around(
+    box: tuple[int, int, int, int], width: int, height: int
+) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (pixels) of the smallest square around a box, moved into a picture.
+
+    Where the box is longer than the picture's shorter side, the square has that side and the box's
+    middle.
+
+    Args:
+        box: left, top, right, bottom; right and bottom are beyond the last pixel.
+        width: of the picture, pixels.
+        height: of the picture, pixels.
+    """
+    side = min(max(box[2] - box[0], box[3] - box[1]), width, height)
+    left = min(max(0, (box[0] + box[2] - side) // 2), width - side)
+    top = min(max(0, (box[1] + box[3] - side) // 2), height - side)
+    return left, top, left + side, top + side
+
+
 def resize_square(picture: Image.Image, side: int) -> Image.Image:
     """A square picture at another size: area-averaged when reduced, bilinear when enlarged.
 

@@ -17,6 +17,9 @@ class Sample:
     """The disparity file beside the picture (PNG or NPZ), if there is one."""
     class_name: str | None = None
     """Name of the class, if the layout tells one."""
+    box: tuple[int, int, int, int] | None = None
+    """Left, top, right, bottom of the object in the upright picture's pixels, if the layout tells
+    it; the picture is then cut around it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from unflat.data.canonical_views import CanonicalViews, open_pictures
-from unflat.data.pictures import center_square, open_picture, over_color
+from unflat.data.dataset import square_picture
 from unflat.data.sample import PictureSource, Reject, joint_names, reason_of
 from unflat.errors import UserError
 from unflat.evaluation.protocol import fingerprint
@@ -64,8 +64,7 @@ class PictureStream:
         """
         source, place = self._place(index)
         sample = source.read(place)
-        picture = open_picture(sample.image, name=sample.name, at_least=2 * self.resolution)
-        square = center_square(over_color(picture))
+        square, _, _ = square_picture(sample, 2 * self.resolution)
         if square.width != self.resolution:
             square = square.resize((self.resolution, self.resolution), Image.Resampling.BICUBIC)
         pixels = torch.from_numpy(np.array(square, dtype=np.float32)).permute(2, 0, 1)
