@@ -161,10 +161,14 @@ def load_init(path: Path | str) -> dict[str, Tensor]:
 def copy_matching(networks: nn.Module, weights: dict[str, Tensor]) -> list[str]:
     """Copy tensors of equal name and shape into the networks.
 
+    Weights of one of several networks find it, as those of a model file find the model among its
+    critics; so do weights of several where there is only one of them.
+
     Returns:
         A line for each tensor of the networks that keeps its own value, and why.
     """
     left: list[str] = []
+    weights = _named_alike(weights, set(networks.state_dict()))
     with torch.no_grad():
         for name, value in networks.state_dict().items():
             if name not in weights:
@@ -174,6 +178,21 @@ def copy_matching(networks: nn.Module, weights: dict[str, Tensor]) -> list[str]:
             else:
                 value.copy_(weights[name])
     return left
+
+
+def _named_alike(weights: dict[str, Tensor], names: set[str]) -> dict[str, Tensor]:
+    """The weights, the first part of their names added or dropped if more of them fit then."""
+    adding = sorted({name.partition(".")[0] + "." for name in names})
+    dropping = sorted({name.partition(".")[0] + "." for name in weights})
+    ways = [
+        weights,
+        *({part + name: value for name, value in weights.items()} for part in adding),
+        *(
+            {name.removeprefix(part): weights[name] for name in weights if name.startswith(part)}
+            for part in dropping
+        ),
+    ]
+    return max(ways, key=lambda way: len(names & way.keys()))
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, networks: nn.Module) -> dict[str, Tensor]:

@@ -49,6 +49,7 @@ from unflat.training.stop import StopWish, stop_signals
 from unflat.training.threads import fastest_threads
 from unflat.training.tracking import Tracker
 
+_LISTED = 6  # tensors that are named where many are meant
 _SAMPLES = 8  # pictures of the batch that a sample sheet is made from
 
 
@@ -382,7 +383,8 @@ class _Run:
             raise UserError(f"--init {init}: none of its tensors fits this model; give another.")
         self._tell("init", f"{init}: took {total - len(left)} of {total} tensors.")
         if left:
-            self._warn(f"{init}: not taken: {'; '.join(left)}.")
+            more = f"; and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
+            self._warn(f"{init}: not taken: {'; '.join(left[:_LISTED])}{more}.")
 
     def _load(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
