@@ -7,11 +7,14 @@ from hypothesis import strategies as st
 
 from unflat.losses import (
     critic_logistic,
+    follow,
     generator_logistic,
     lecam_penalty,
+    play,
     r1_penalty,
     r1_weight,
 )
+from unflat.nn import Critic
 
 LOGITS = st.floats(-30, 30)
 
@@ -77,3 +80,41 @@ def test_lecam_holds_back_only_what_is_beyond_the_other_side():
     average = torch.tensor(1.0), torch.tensor(-2.0)
     expected = torch.tensor([4.0**2 + 5.0**2, 0.0, 2.5**2])
     torch.testing.assert_close(lecam_penalty(real, fake, *average), expected)
+
+
+@pytest.mark.parametrize("r1_gamma", [0.0, 3.0])
+def test_one_backward_gives_both_players_what_two_would(r1_gamma):
+    """Gradients of a generator and of a critic, whose pictures influence each other's logits."""
+    torch.manual_seed(0)
+    generator = torch.nn.Linear(5, 3 * 8 * 8).double()
+    critic = Critic(8, width=4, widest=8).double()
+    z, real = torch.randn(4, 5).double(), torch.randn(4, 3, 8, 8).double()
+
+    def gradients(player: torch.nn.Module) -> list[torch.Tensor]:
+        found = [weight.grad for weight in player.parameters()]
+        assert all(gradient is not None for gradient in found)
+        player.zero_grad(set_to_none=True)
+        return [gradient for gradient in found if gradient is not None]
+
+    fake = generator(z).view(4, 3, 8, 8)
+    judged = play(critic, real, fake, r1_gamma)
+    fooling = follow(judged.generator, judged.slope, fake)
+    (fooling.mean() + judged.critic.mean()).backward()
+    at_once = gradients(generator), gradients(critic)
+
+    fake = generator(z).view(4, 3, 8, 8)
+    cost = generator_logistic(critic(fake))
+    torch.testing.assert_close(fooling, cost)
+    cost.mean().backward()
+    apart = gradients(generator)
+    critic.zero_grad(set_to_none=True)
+    asked = real.clone().requires_grad_()
+    real_logits = critic(asked)
+    own = critic_logistic(real_logits, critic(fake.detach()))
+    if r1_gamma:
+        own = own + r1_gamma * r1_penalty(real_logits, asked)
+    torch.testing.assert_close(judged.critic, own)
+    own.mean().backward()
+    torch.testing.assert_close(at_once[0], apart, rtol=1e-10, atol=1e-14)
+    torch.testing.assert_close(at_once[1], gradients(critic), rtol=1e-10, atol=1e-14)
+    assert all(weight.grad is None for weight in generator.parameters())

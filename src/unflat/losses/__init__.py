@@ -1,9 +1,12 @@
 """Terms of training."""
 
 from unflat.losses.adversarial import (
+    Round,
     critic_logistic,
+    follow,
     generator_logistic,
     lecam_penalty,
+    play,
     r1_penalty,
     r1_weight,
 )
@@ -14,15 +17,18 @@ from unflat.losses.regularize import total_variation
 
 __all__ = [
     "FeatureDistance",
+    "Round",
     "accumulated_depth",
     "critic_logistic",
     "distortion",
+    "follow",
     "frozen",
     "generator_logistic",
     "is_smooth",
     "lecam_penalty",
     "perceptual_loss",
     "pixel_loss",
+    "play",
     "pointwise_depth",
     "r1_penalty",
     "r1_weight",
