@@ -3,14 +3,21 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from unflat.cli.training_run import TrainingOptions
+from unflat.errors import UserError
 from unflat.report import Report
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from unflat.data import PictureDataset
+    from unflat.systems.vq3d.config import Config
+    from unflat.systems.vq3d.loss_config import LossConfig
     from unflat.systems.vq3d.recipe import Vq3dRecipe
     from unflat.training import TrainConfig, TrainResult
 
@@ -28,6 +35,12 @@ class Options(TrainingOptions):
 
     preset: Literal["tiny", "small", "bundle128", "base", "paper"] | None = None
     """Size of the model: 32, 64, 128, 128, 256 pixels; small if not given."""
+    losses: Literal["base", "critics", "no-novel-critic", "accumulated"] | None = None
+    """What is minimised: base has no critics; critics has a perceptual term and critics of
+    canonical and novel views; the others are that without one thing. base if not given."""
+    lpips: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Weights of LPIPS, trunk and heads, for the perceptual term; unflat's own network if not
+    given."""
     margin: int | None = None
     """Pixels more on a side, out of which random windows are cut; 0 if not given."""
     jitter: float | None = None
@@ -51,7 +64,7 @@ def run(options: Options, terminal: Terminal) -> int:
         teller,
     )
     from unflat.systems.vq3d.config import PRESETS
-    from unflat.systems.vq3d.loss_config import LossConfig
+    from unflat.systems.vq3d.loss_config import LOSSES
     from unflat.systems.vq3d.recipe import Vq3dRecipe
     from unflat.training import TrainConfig, train
 
@@ -59,7 +72,8 @@ def run(options: Options, terminal: Terminal) -> int:
     about = _about(options, before.get("about", {}))
     require_data(about)
     model = changed(PRESETS[about["preset"]](), before.get("config", {}), '"config"')
-    loss = changed(LossConfig(), before.get("loss", {}), '"loss"')
+    loss = changed(LOSSES[about["losses"]], before.get("loss", {}), '"loss"')
+    _require_start(options, model, loss)
     named = named_settings(options, about)
     config = changed(TrainConfig(), {**before.get("train", {}), **named}, "training")
     report = Report(
@@ -75,8 +89,8 @@ def run(options: Options, terminal: Terminal) -> int:
         stage.note = counts_of(datasets)
     batches = mix(about, datasets, config)
     torch.manual_seed(config.seed)  # the first weights are drawn from it
-    recipe = Vq3dRecipe(model, loss)
-    parameters = sum(weight.numel() for weight in recipe.networks.parameters())
+    recipe = Vq3dRecipe(model, loss, _perceptual(about, loss))
+    parameters = sum(weight.numel() for weight in recipe.model.parameters())
     terminal.line(
         f"vq3d-autoencoder {model.resolution} px, {parameters / 1e6:.1f} M parameters, "
         f"{batches.batch_size} pictures a step, to {options.out}"
@@ -106,7 +120,16 @@ def run(options: Options, terminal: Terminal) -> int:
 
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
-    """Data and preset: what is named, else what the resumed run had."""
+    """Data, preset, losses: what is named, else what the resumed run had.
+
+    Raises:
+        UserError: other losses are named than those of the resumed run.
+    """
+    if options.resume and options.losses not in (None, before.get("losses", "base")):
+        raise UserError(
+            f"--losses {options.losses}: the run in {options.out} has {before.get('losses')}; "
+            "resume it without the option, or start another with --init."
+        )
     named = {
         "data": list(options.data),
         "classes": options.classes.split(",") if options.classes else None,
@@ -114,9 +137,51 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
         "margin": options.margin,
         "jitter": options.jitter,
         "preset": options.preset,
+        "losses": options.losses,
+        "lpips": [str(path) for path in options.lpips],
     }
     chosen = {key: value for key, value in named.items() if value}
-    return {**named, "preset": "small", **before, **chosen}
+    return {**named, "preset": "small", "losses": "base", **before, **chosen}
+
+
+def _require_start(options: Options, model: "Config", loss: "LossConfig") -> None:
+    """Refuse an objective that this model or this start cannot have.
+
+    Raises:
+        UserError: tokens are to stay as they are, but of no model; or the window does not fit.
+    """
+    if loss.trained == "decoder" and options.init is None and not options.resume:
+        raise UserError(
+            '"loss": "trained" is "decoder", which leaves the encoder as it is; give --init the '
+            "model whose tokens are kept."
+        )
+    fits = loss.crop >= 16 and loss.crop & (loss.crop - 1) == 0 and loss.crop <= model.resolution
+    if loss.has_windows and not fits:
+        raise UserError(
+            f'"loss": "crop" is {loss.crop}; it must be a power of 2 from 16 to the picture\'s '
+            f"side, {model.resolution}."
+        )
+
+
+def _perceptual(about: dict[str, Any], loss: "LossConfig") -> "Module | None":
+    """LPIPS for the perceptual term, if its files are named.
+
+    Raises:
+        UserError: they are of no use, or not one network with its heads.
+    """
+    if not about["lpips"]:
+        return None
+    if not loss.perceptual_weight:
+        raise UserError(
+            "--lpips: these losses have no perceptual term; add --losses critics, or leave it out."
+        )
+    from unflat.evaluation.networks import open_lpips
+    from unflat.losses import frozen
+
+    opened = open_lpips([Path(path) for path in about["lpips"]])
+    if len(opened) != 1:
+        raise UserError(f"--lpips: names {len(opened)} networks; give one with its heads.")
+    return frozen(next(iter(opened.values())))
 
 
 def _start(recipe: "Vq3dRecipe", datasets: list["PictureDataset"], config: "TrainConfig") -> None:
@@ -144,7 +209,10 @@ def _write(
 
     checkpoint = read_checkpoint(result.checkpoint)
     header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
-    save_model(out / "model.safetensors", checkpoint.ema() or checkpoint.weights(), header)
+    weights = recipe.model_weights(checkpoint.ema() or checkpoint.weights())
+    # Rounded to half, an encoder that was to stay as it is would give other tokens here and there.
+    dtype = "float32" if recipe.loss.trained == "decoder" else "float16"
+    save_model(out / "model.safetensors", weights, header, dtype)
     side = recipe.config.resolution
     sections = {
         "What it is": f"{out.name}: a VQ3D stage-1 model for {side} px pictures.",

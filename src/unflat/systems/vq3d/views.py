@@ -161,6 +161,15 @@ def canonical_light(
     return Light(rgb, shares, middles)
 
 
+def jittered_edges(
+    count: int, generator: torch.Generator, device: torch.device
+) -> Float[Tensor, " edges"]:
+    """Edges of canonical intervals, from 1 to 0; the inner ones moved by up to half of one."""
+    edges = torch.linspace(1, 0, count + 1, device=device)
+    jitter = torch.rand(count - 1, generator=generator, device=generator.device).to(device) - 0.5
+    return torch.cat([edges[:1], edges[1:-1] + jitter / count, edges[-1:]])
+
+
 def _cameras(focal: float, camera_to_world: Tensor) -> Camera:
     half = camera_to_world.new_tensor([focal / 2, focal / 2, 0.5, 0.5])
     return Camera(camera_to_world=camera_to_world, intrinsics=half.expand(len(camera_to_world), 4))
