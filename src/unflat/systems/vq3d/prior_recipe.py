@@ -23,6 +23,7 @@ from unflat.training.randomness import rand_per_sample
 
 HOLE_SHARE = 0.25  # of training samples: known but for a rectangle
 MIXED_SHARE = 0.1  # of training samples: tokens known to unrelated depths
+SHEET_STEPS = 4  # passes of sample sheets, for every code of a token
 
 _ORDER_STREAM = 1
 _EVERY = 64  # sequences that are judged at once
@@ -136,7 +137,8 @@ class PriorRecipe:
     def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:
         """Pictures of the batch above ones drawn for the same classes."""
         generator = torch.Generator().manual_seed(0)
-        drawn = self.model.sample(batch["label"], generator)
+        steps = min(SHEET_STEPS * self.config.codes, self.config.tokens * self.config.codes)
+        drawn = self.model.sample(batch["label"], generator, steps=steps)
         decode = self.decode or self._first_codes
         rows = [decode(batch["indices"]), decode(drawn)]
         return torch.cat([torch.cat(list(row), dim=-1) for row in rows], dim=-2).clamp(0, 1)

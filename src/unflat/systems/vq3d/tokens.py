@@ -42,6 +42,15 @@ HEADER = "tokens.json"
 _TOKENIZER = ("embed.", "encoder_positions", "encoder.", "to_code.", "skip_in.", "quantizer.table")
 _LARGE = 4096  # values from which a tensor is kept in 8 bits in model files
 _MOST_CODES = 2**16
+_WORDS = {  # of the header's values, for who gives another one
+    **dict.fromkeys(("pictures", "pictures_hash", "sequences", "shards"), "the pictures"),
+    **dict.fromkeys(("autoencoder", "fingerprint", "resolution", "grid"), "the models"),
+    **dict.fromkeys(("codebook_sizes", "levels"), "the models"),
+    "classes": "the classes",
+    "margin": "the margins",
+    "crops": "the crops",
+    "seed": "the seeds",
+}
 _PICTURES = 1024  # of a shard
 _BATCH = 64
 
@@ -324,7 +333,7 @@ def _begin(out: Path, header: dict[str, Any]) -> None:
     different = [name for name in different if name != "is_whole"]
     if different:
         raise UserError(
-            f"{out}: holds tokens with another {different[0].replace('_', ' ')}; "
+            f"{out}: holds other tokens than these ({_WORDS[different[0]]} differ); "
             "choose another --out."
         )
 
