@@ -51,7 +51,7 @@ def said(
         (["export", "empty", "--format", "stl"], "--format stl: is not known; choose from mp4"),
         (["view", "lost"], "lost: there is no such file; give a result folder."),
         (["view", "empty"], "empty: has no viewer.html; make one with unflat export"),
-        (["train", "--out", "empty"], "train: say what; one of vq3d-autoencoder, features."),
+        (["train", "--out", "empty"], "train: say what; one of vq3d-autoencoder, "),
         (
             ["train", "vq3d-autoencoder", "--out", "empty", "--resume"],
             "empty: holds no run; drop --resume, or give",
@@ -102,6 +102,34 @@ def said(
         (
             ["train", "vq3d-autoencoder", "--out", "runs/a", "--data", "empty", "--steps", "0"],
             "training: steps must be at least 1, not 0",
+        ),
+        (
+            ["train", "vq3d-prior", "--out", "runs/a"],
+            "--tokens: names no tokens; give a folder that unflat data tokens has written, or",
+        ),
+        (
+            ["train", "vq3d-prior", "--out", "runs/a", "--tokens", "empty"],
+            "empty: holds no tokens; give a folder that unflat data tokens has written.",
+        ),
+        (
+            ["train", "vq3d-prior", "--out", "runs/a", "--tokens", "empty", "--data", "empty"],
+            "--tokens: is given beside --data; give one of them.",
+        ),
+        (
+            ["train", "vq3d-prior", "--out", "runs/a", "--tokens", "empty", "--crops", "2"],
+            "--crops: is for --data; tokens are made already.",
+        ),
+        (
+            ["train", "vq3d-prior", "--out", "runs/a", "--tokens", "empty", "--per-batch", "2"],
+            "--per-batch: tokens are mixed by their numbers; leave it out.",
+        ),
+        (
+            ["data", "tokens", "--data", "empty", "--out", "x", "--crops", "2"],
+            "--crops 2: needs a --margin, in which windows can differ.",
+        ),
+        (
+            ["data", "tokens", "--data", "empty", "--out", "x", "--margin", "-1"],
+            "--margin -1: must be from 0 to 256 pixels.",
         ),
         (["data", "procedural", "--out", "x", "--count", "0"], "--count 0: must be at least 1."),
         (["data", "procedural", "--out", "done"], "done/: already holds a result; add --force"),
