@@ -77,6 +77,22 @@ def test_a_coarse_map_follows_the_edges_of_the_photo():
     assert float(surface[:, :43].std()) < 1e-6
 
 
+def test_ramps_at_silhouettes_become_steps_and_slopes_stay():
+    side = 192
+    photo, step = halves(side)
+    ramp = step.clone()
+    ramp[..., 95:98] = torch.tensor([0.25, 0.5, 0.75])
+    floor = torch.linspace(0, 0.2, side)[:, None]
+    mixed = 0.8 * ramp + floor
+    surface = given_surface(mixed, mixed, photo, 0.004).disparity[0, 0]
+    across = surface - floor
+    assert not bool(((across > 0.15) & (across < 0.65)).any()), "nothing floats between the two"
+    edges = (surface.diff(dim=1) > 0.3).nonzero()[:, 1]
+    assert len(edges) == side
+    assert 92 <= int(edges.min()) <= int(edges.max()) <= 96, "mixed pixels go with the near side"
+    torch.testing.assert_close(surface[:, :90], mixed[0, 0, :, :90], atol=0.01, rtol=0)
+
+
 @torch.no_grad()
 def test_the_sheet_moves_where_the_map_says(tiny_model):
     model = load(tiny_model)

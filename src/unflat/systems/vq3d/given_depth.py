@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unflat.systems.vq3d.refiner import Refined
-from unflat.systems.vq3d.surface import carry_to_photo
+from unflat.systems.vq3d.surface import carry_to_photo, snap
 
 MOST_SHIFT = 0.25  # of normalised disparity, by which either end of a map may move
 
@@ -29,7 +29,8 @@ def given_surface(
     """A map as the visible surface of a photo, at the photo's resolution.
 
     A coarser map is enlarged along the photo's edges, without new values between two surfaces; of a
-    finer one every pixel of the photo takes the nearest value.
+    finer one every pixel of the photo takes the nearest value. Ramps at silhouettes, which networks
+    paint, become steps, as `snap` says; elsewhere nothing is smoothed.
 
     Args:
         disparity: normalised, 1 nearest, of the photo's square.
@@ -42,6 +43,7 @@ def given_surface(
     side = min(disparity.shape[-1], photo.shape[-1])
     if disparity.shape[-2:] != (side, side):
         disparity = functional.interpolate(disparity, (side, side), mode="nearest-exact")
+    disparity = snap(disparity)
     guide = functional.interpolate(photo, (side, side), mode="area")
     soft = torch.full_like(disparity, spread)
     return carry_to_photo(Refined(disparity, soft), guide, photo)
