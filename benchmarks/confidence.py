@@ -19,13 +19,14 @@ import torch
 from unflat.data import PictureDataset
 from unflat.data.posed import PosedScenes
 from unflat.systems.vq3d import detail_field, load, render_canonical, token_field
+from unflat.systems.vq3d.pipeline import visible_surface
 
 
 def measure(model, image):
     """Expected error, canonical PSNR and the visible surface of one picture."""
     encoded = model.encode(image)
     base = token_field(model, encoded)
-    refined = model.refiner(image, base.uv[:, 3:4] + 0.5, encoded.features)
+    refined = visible_surface(model, base, encoded, image)
     rgb, _, _ = render_canonical(base, image.shape[-1], 32)
     psnr = float(-10 * (rgb.clamp(0, 1) - image).square().mean().log10())
     surface = detail_field(model, encoded, image, image).disparity[0, 0]

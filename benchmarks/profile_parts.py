@@ -209,8 +209,8 @@ def viewspace_parts(mode: str) -> list[dict[str, Any]]:
 
 def step_parts() -> list[dict[str, Any]]:
     """Stage 1, configuration `small`: every part forward and backward to what it got."""
+    from unflat.nn.depth_net import laplace_loss
     from unflat.rendering.forward_warp import fill_holes, forward_warp
-    from unflat.systems.vq3d.refiner import laplace_loss
     from unflat.systems.vq3d.views import novel_cameras
 
     step = TrainingStep()

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from unflat.nn.depth_net import laplace_loss
 from unflat.systems.vq3d import build, render_canonical
 from unflat.systems.vq3d.config import tiny
-from unflat.systems.vq3d.refiner import DepthRefiner, Refined, laplace_loss
+from unflat.systems.vq3d.refiner import DepthRefiner, Refined
 
 
 def refiner(seed: int = 0) -> DepthRefiner:
@@ -30,7 +31,8 @@ def test_an_untrained_refiner_keeps_the_tokens_surface(side, grid):
     refined = refiner()(image, surface, features)
     assert refined.disparity.shape == refined.spread.shape == (2, 1, side, side)
     assert float((refined.disparity - surface).abs().max()) < 0.1
-    assert bool((refined.spread > 0.01).all())
+    assert bool((refined.spread > 0.005).all())
+    assert bool((refined.softness > 0.0025).all())
 
 
 @torch.no_grad()
@@ -92,7 +94,7 @@ def test_the_best_spread_is_the_expected_error(error, factor):
     target = torch.full((1, 1, 2, 2), 0.3, dtype=torch.float64)
 
     def cost(spread: float) -> float:
-        refined = Refined(target + error, torch.full_like(target, spread))
+        refined = Refined(target + error, torch.full_like(target, spread), target)
         return float(laplace_loss(refined, target).mean())
 
     assert cost(error) <= cost(error * factor) + 1e-12

@@ -31,7 +31,8 @@ def noise(side: int = SIDE, size: float = 0.02) -> torch.Tensor:
 
 
 def sure(disparity: torch.Tensor, spread: float = 0.03) -> Refined:
-    return Refined(disparity, torch.full_like(disparity, spread))
+    scale = torch.full_like(disparity, spread)
+    return Refined(disparity, scale, 0.5 * scale)
 
 
 def dense_solution(data, trust, across, down) -> np.ndarray:
@@ -71,6 +72,7 @@ def test_a_constant_stays_itself(photo):
         refined.disparity, torch.full((1, 1, SIDE, SIDE), 0.4), rtol=0, atol=1e-5
     )
     torch.testing.assert_close(refined.spread, torch.full((1, 1, SIDE, SIDE), 0.03))
+    torch.testing.assert_close(refined.softness, torch.full((1, 1, SIDE, SIDE), 0.015))
 
 
 def test_noise_on_a_plain_photo_shrinks():
@@ -130,7 +132,7 @@ def test_the_step_follows_the_photos_edge_inside_a_coarse_pixel():
     photo = edge(96)
     photo[..., 47] = photo[..., 48]
     guide = torch.nn.functional.interpolate(photo, (32, 32), mode="area")
-    carried = surface._upsample(sure(step(32)), guide, photo)
+    carried = surface.carry_to_photo(sure(step(32)), guide, photo)
     assert bool((carried.disparity[..., :46] > 0.75).all())
     assert bool((carried.disparity[..., 47:] < 0.25).all())
 
@@ -172,10 +174,10 @@ def test_a_ramp_is_given_to_its_two_sides_and_a_floor_is_not():
     side = 192
     ramp = step(side)
     ramp[..., side // 2 - 1 : side // 2 + 1] = torch.tensor([0.6, 0.4])
-    snapped = surface._snap(ramp)
+    snapped = surface.snap(ramp)
     assert set(snapped.unique().tolist()) == {ramp.max().item(), ramp.min().item()}
     floor = torch.linspace(0.9, 0.1, side)[:, None].expand(1, 1, side, side).contiguous()
-    assert torch.equal(surface._snap(floor), floor)
+    assert torch.equal(surface.snap(floor), floor)
 
 
 def test_behind_a_step_stands_what_is_beside_it():

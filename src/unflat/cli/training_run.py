@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -12,11 +12,12 @@ import tyro
 
 from unflat.cli.options import Device, Planned, Rendered, Speech, Switch, seconds_of
 from unflat.errors import UserError
+from unflat.report import Report
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
     from unflat.data import BatchSource, PictureDataset
-    from unflat.training import Event, TrainConfig
+    from unflat.training import Event, Recipe, TrainConfig
 
 EXAMPLE = "example"
 """The data set that needs no files: made-up scenes, made when asked for."""
@@ -75,6 +76,91 @@ class TrainingOptions(Speech, Planned, Rendered):
     """bf16 computes in half precision, for GPUs."""
     seed: int | None = None
     """Of everything random in the run; 0 if not given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a finished run hands to the verb that writes the model."""
+
+    recipe: "Recipe"
+    """As it was trained."""
+    weights: dict[str, Any]
+    """The averaged weights of the recipe's networks."""
+    report: Report
+    """With the run's figures."""
+    counts: str
+    """What it learned from, in words."""
+
+
+def run_training(
+    options: TrainingOptions,
+    terminal: Terminal,
+    *,
+    system: str,
+    about: dict[str, Any],
+    config: "TrainConfig",
+    resolution: int,
+    recipe: Callable[[], "Recipe"],
+    write: Callable[[Trained], Sequence[str]],
+) -> int:
+    """Train a recipe on pictures, as every training verb does; the exit code.
+
+    Args:
+        options: as given.
+        terminal: where to speak.
+        system: for the report and the first line.
+        about: data, classes, numbers of a batch, margin, as `open_datasets` and `mix` read them.
+        config: of the loop.
+        resolution: side of the pictures in pixels.
+        recipe: makes the recipe; called once the seed is set.
+        write: writes the model and its card into ``options.out``, gives the names of the files.
+    """
+    import torch
+
+    from unflat.training import read_checkpoint, train
+
+    report = Report(
+        "train",
+        inputs=about["data"],
+        seed=config.seed,
+        device=config.device,
+        settings={"system": system, **about, **config.to_json()},
+        listener=terminal,
+    )
+    with report.stage("data") as stage:
+        datasets = open_datasets(about, resolution)
+        stage.note = counts_of(datasets)
+    batches = mix(about, datasets, config)
+    torch.manual_seed(config.seed)  # the first weights are drawn from it
+    made = recipe()
+    parameters = sum(weight.numel() for weight in made.networks.parameters())
+    terminal.line(
+        f"{system} {resolution} px, {parameters / 1e6:.2f} M parameters to learn, "
+        f"{batches.batch_size} pictures a step, to {options.out}"
+    )
+    if options.dry_run:
+        return say_plan(options, terminal, config, parameters)
+    with report.stage("train"):
+        result = train(
+            made,
+            batches,
+            config,
+            options.out,
+            resume=options.resume,
+            init=init_path(options),
+            on_event=teller(terminal),
+            about=about,
+        )
+    if int(os.environ.get("RANK", "0")) == 0:
+        report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
+        checkpoint = read_checkpoint(result.checkpoint)
+        weights = checkpoint.ema() or checkpoint.weights()
+        trained = Trained(recipe=made, weights=weights, report=report, counts=counts_of(datasets))
+        report.files = [*write(trained), "run.json", "metrics.jsonl"]
+        report.write(options.out / "report.json")
+        terminal.line(f"wrote {options.out}/  {'  '.join([*report.files[:2], 'report.json'])}")
+        terminal.object("report", report.json())
+    return 0
 
 
 def earlier(out: Path, is_resumed: bool, config_file: Path | None) -> dict[str, Any]:

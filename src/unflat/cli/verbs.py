@@ -39,6 +39,14 @@ VERBS = {
         module="unflat.cli.train_vq3d_prior",
         summary="tokens of pictures become a model that makes up new ones of a class",
     ),
+    "train vq3d-detail": Verb(
+        module="unflat.cli.train_vq3d_detail",
+        summary="a stage-1 model learns to see the surface of the photo itself",
+    ),
+    "train depth": Verb(
+        module="unflat.cli.train_depth",
+        summary="pictures with a disparity become a small teacher of it",
+    ),
     "train features": Verb(
         module="unflat.cli.train_features",
         summary="pictures become the network that distances between pictures are measured with",
@@ -92,6 +100,8 @@ VERBS = {
 TRAINED_BY = {
     "vq3d": "train vq3d-autoencoder",
     "vq3d-prior": "train vq3d-prior",
+    "vq3d-detail": "train vq3d-detail",
     "features": "train features",
+    "depth": "train depth",
 }
 """Which verb goes on with a run of a system."""

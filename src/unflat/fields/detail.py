@@ -165,6 +165,59 @@ class DetailField(nn.Module):
         return assumed_points(points, self.frame)
 
 
+class DetailSheets(nn.Module):
+    """The two sheets alone, with gradients: what the detail mode learns from.
+
+    As `DetailField`, but what lies behind both sheets has the photo's color, and beyond the
+    picture its border goes on.
+    """
+
+    def __init__(
+        self,
+        photo: Float[Tensor, "batch 3 height width"],
+        disparity: Float[Tensor, "batch 1 height width"],
+        spread: Float[Tensor, "batch 1 height width"],
+        hidden: HiddenSheet,
+        frame: Frame,
+        *,
+        jump: float = 0.05,
+    ):
+        """Arguments as of `DetailField`."""
+        super().__init__()
+        self.photo, self.frame = photo, frame
+        self.sheet = torch.cat([disparity, spread], dim=1)
+        self.joined = _joined(disparity.detach(), jump).to(disparity)
+        self.behind = torch.cat(list(hidden), dim=1)
+
+    def forward(
+        self,
+        points: Float[Tensor, "batch *points 3"],
+        directions: Float[Tensor, "batch *points 3"] | None = None,
+    ) -> FieldOutput:
+        """Density per unit of length in the frame's assumed space, and color in [0, 1]."""
+        q, to_world = view_coordinates(points, self.frame)
+        uv, delta = q[..., :2], q[..., 2]
+        smooth = sample_plane(self.sheet, uv)
+        nearest = sample_plane(self.sheet, uv, mode="nearest")
+        joined = sample_plane(self.joined, uv, mode="nearest") > 0.5
+        surface, soft = torch.where(joined, smooth, nearest).unbind(-1)
+        ahead = surface - delta
+        density = torch.sigmoid(ahead / soft) / soft
+        rgb = sample_plane(self.photo, uv)
+        there = sample_plane(self.behind, uv, mode="nearest")
+        deep = ahead > SHEET + OPTICAL_DEPTH * soft
+        exists = there[..., 4] > 0.5
+        hidden = deep & exists
+        wall = OPTICAL_DEPTH / SHEET
+        density = torch.where(deep, wall * (~exists | (there[..., 3] > delta)), density)
+        rgb = torch.where(hidden[..., None], there[..., :3], rgb)
+        return FieldOutput(density * to_world, rgb)
+
+    def warp(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, "batch *points 3"]:
+        """Points in the frame's assumed space, where lengths are measured."""
+        return assumed_points(points, self.frame)
+
+
 def _joined(
     disparity: Float[Tensor, "batch 1 height width"], jump: float
 ) -> Bool[Tensor, "batch 1 height width"]:

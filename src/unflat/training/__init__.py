@@ -14,7 +14,7 @@ from unflat.training.event import ConsoleReporter, Event
 from unflat.training.loop import TrainResult, train
 from unflat.training.model_file import load_weights, read_header, save_model
 from unflat.training.randomness import rand_per_sample, randn_per_sample
-from unflat.training.recipe import BatchSource, Recipe
+from unflat.training.recipe import BatchSource, Recipe, decay_groups
 from unflat.training.run_folder import read_run
 from unflat.training.schedule import lr_factor, run_progress
 from unflat.training.tracking import read_metrics
@@ -29,6 +29,7 @@ __all__ = [
     "Recipe",
     "TrainConfig",
     "TrainResult",
+    "decay_groups",
     "load_init",
     "load_weights",
     "lr_factor",

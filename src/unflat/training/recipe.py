@@ -53,6 +53,14 @@ class Recipe(Protocol):
         ...
 
 
+def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Groups for AdamW: matrices and kernels decay; biases, norms and positions do not."""
+    decayed, free = [], []
+    for name, parameter in network.named_parameters():
+        (free if parameter.ndim < 2 or "positions" in name else decayed).append(parameter)
+    return [{"params": decayed}, {"params": free, "weight_decay": 0.0}]
+
+
 @runtime_checkable
 class BatchSource(Protocol):
     """Batches as a pure function of the step, so that a run can go on where it stopped."""

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unflat.data.augment import cut_windows, recolor
 from unflat.nn.feature_net import FeatureNet
 from unflat.training.randomness import rand_per_sample
 
@@ -133,22 +134,9 @@ class FeatureRecipe:
         """One random window of every picture, its colors a little changed, and its disparity."""
         config = self.config
         draws = rand_per_sample(batch, (7,), generator).to(batch["image"].device)
-        share = config.least_share + (1 - config.least_share) * draws[:, 0]
-        shift = (2 * draws[:, 1:3] - 1) * (1 - share)[:, None]
-        mirror = torch.where(draws[:, 3] < 0.5, -1.0, 1.0)
-        zeros = torch.zeros_like(share)
-        rows = torch.stack(
-            [
-                torch.stack([share * mirror, zeros, shift[:, 0]], dim=1),
-                torch.stack([zeros, share, shift[:, 1]], dim=1),
-            ],
-            dim=1,
-        )
-        size = [len(share), 4, config.window, config.window]
-        grid = functional.affine_grid(rows, size, align_corners=False)
         both = torch.cat([batch["image"], batch["disparity"]], dim=1)
-        cut = functional.grid_sample(both, grid, align_corners=False, padding_mode="border")
-        return _recolor(cut[:, :3], draws[:, 4:], config.color), cut[:, 3]
+        cut = cut_windows(both, draws[:, :4], config.least_share, config.window)
+        return recolor(cut[:, :3], draws[:, 4:], config.color), cut[:, 3]
 
 
 def nt_xent(vectors: Float[Tensor, "double dim"], temperature: float) -> Float[Tensor, ""]:
@@ -170,15 +158,3 @@ def _reduced(disparity: Tensor, like: Tensor) -> Float[Tensor, "batch height wid
     return functional.adaptive_avg_pool2d(disparity[:, None], (like.shape[-2], like.shape[-1]))[
         :, 0
     ]
-
-
-def _recolor(
-    images: Float[Tensor, "batch 3 side side"], draws: Float[Tensor, "batch 3"], most: float
-) -> Float[Tensor, "batch 3 side side"]:
-    """Brightness, contrast and saturation changed by up to a share; still within [0, 1]."""
-    bright, contrast, saturation = (1 + most * (2 * draws - 1)).T[..., None, None, None]
-    images = images * bright
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
-    gray = images.mean(dim=1, keepdim=True)
-    return (gray + (images - gray) * saturation).clamp(0, 1)

@@ -46,7 +46,7 @@ def given_surface(
     disparity = snap(disparity)
     guide = functional.interpolate(photo, (side, side), mode="area")
     soft = torch.full_like(disparity, spread)
-    return carry_to_photo(Refined(disparity, soft), guide, photo)
+    return carry_to_photo(Refined(disparity, soft, soft), guide, photo)
 
 
 def fitted_ends(

@@ -23,6 +23,7 @@ from unflat.losses import (
     is_smooth,
     pointwise_depth,
 )
+from unflat.nn.depth_net import laplace_loss
 from unflat.nn.quantize import VectorQuantizer
 from unflat.rendering.forward_warp import fill_holes, forward_warp
 from unflat.systems.features import load as load_features
@@ -30,7 +31,7 @@ from unflat.systems.vq3d.adversary import Windows
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField
 from unflat.systems.vq3d.config import Config
 from unflat.systems.vq3d.loss_config import LossConfig
-from unflat.systems.vq3d.refiner import laplace_loss
+from unflat.systems.vq3d.surface import token_surface
 from unflat.systems.vq3d.views import (
     canonical_light,
     jittered_edges,
@@ -133,7 +134,7 @@ class Vq3dRecipe:
             if self.loss.novel_weight or self.loss.novel_depth_weight:
                 terms |= self._novel(field, batch, taught, generator)
             if self.model.refiner is not None and isinstance(field, ViewSpaceField):
-                surface = field.uv[:, 3:4].detach() + 0.5
+                surface = token_surface(field, image.shape[-1])
                 refined = self.model.refiner(image[taught], surface, encoded.features[taught])
                 cost = laplace_loss(refined, batch["disparity"][taught]).mean((1, 2, 3))
                 terms["refiner"] = self.loss.refiner_weight * cost.sum() / len(image)

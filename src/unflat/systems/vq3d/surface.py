@@ -17,8 +17,12 @@ from torch.nn import functional
 from unflat.fields.detail import HiddenSheet
 from unflat.rendering.box_mean import box_mean
 from unflat.rendering.forward_warp import Warped, fill_holes
+from unflat.systems.vq3d.autoencoder import SceneField
 from unflat.systems.vq3d.refiner import Refined
+from unflat.systems.vq3d.views import render_canonical
 
+SURFACE_SIDE = 32  # pixels at which the tokens' own surface is rendered
+SURFACE_SAMPLES = 24  # intervals of those rays
 JUMP = 0.05  # of normalised disparity; more is another surface
 WORKING_SIDE = 192  # pixels at which the surface is smoothed
 RADIUS = 1.0  # of the smoothing, in 64ths of the side, where the refiner is sure to 0.03
@@ -35,6 +39,16 @@ SPACE_SIGMA = 0.9  # in pixels of the working resolution
 
 
 @torch.no_grad()
+def token_surface(field: SceneField, side: int) -> Float[Tensor, "batch 1 side side"]:
+    """Normalised disparity that the tokens' field shows the canonical camera, at any side.
+
+    Rendered coarsely: finer rays are no nearer to the truth.
+    """
+    _, disparity, _ = render_canonical(field, SURFACE_SIDE, SURFACE_SAMPLES)
+    return functional.interpolate(disparity, (side, side), mode="bilinear")
+
+
+@torch.no_grad()
 def refine_surface(refined: Refined, photo: Float[Tensor, "batch 3 height width"]) -> Refined:
     """Disparity and spread at the photo's resolution, smooth where the photo is.
 
@@ -45,9 +59,10 @@ def refine_surface(refined: Refined, photo: Float[Tensor, "batch 3 height width"
     side = min(WORKING_SIDE, photo.shape[-2])
     guide = functional.interpolate(photo, (side, side), mode="area")
     disparity = functional.interpolate(refined.disparity, (side, side), mode="bilinear")
-    spread = functional.interpolate(refined.spread, (side, side), mode="bilinear")
+    scales = torch.cat([refined.spread, refined.softness], dim=1)
+    spread, soft = functional.interpolate(scales, (side, side), mode="bilinear").split(1, dim=1)
     smooth = snap(_smooth(disparity, spread, guide))
-    return carry_to_photo(Refined(smooth, spread), guide, photo)
+    return carry_to_photo(Refined(smooth, spread, soft), guide, photo)
 
 
 @torch.no_grad()
@@ -186,17 +201,17 @@ def carry_to_photo(
     if photo.shape[-2:] == guide.shape[-2:]:
         return refined
     height, width = photo.shape[-2:]
-    stack = torch.cat([refined.disparity, refined.spread, guide], dim=1)
-    windows, offsets = _windows(stack, height, width)  # batch k 5 height width, k height width
-    distance = (windows[:, :, 2:] - photo[:, None]).square().sum(2)
+    stack = torch.cat([*refined, guide], dim=1)
+    windows, offsets = _windows(stack, height, width)  # batch k 6 height width, k height width
+    distance = (windows[:, :, 3:] - photo[:, None]).square().sum(2)
     votes = torch.exp(-distance / (2 * COLOR_SIGMA**2) - offsets / (2 * SPACE_SIGMA**2))
     votes = votes + 1e-6 * torch.exp(-offsets)
     votes = votes / votes.sum(1, keepdim=True)
-    disparity, spread = windows[:, :, 0], windows[:, :, 1]
-    mean = (votes * disparity).sum(1, keepdim=True)
+    disparity = windows[:, :, 0]
+    mean, spread, soft = (votes[:, :, None] * windows[:, :, :3]).sum(1).split(1, dim=1)
     chosen = _weighted_median(disparity, votes)
     torn = disparity.amax(1, keepdim=True) - disparity.amin(1, keepdim=True) > JUMP
-    return Refined(torch.where(torn, chosen, mean), (votes * spread).sum(1, keepdim=True))
+    return Refined(torch.where(torn, chosen, mean), spread, soft)
 
 
 def _windows(stack: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from unflat.fields.detail import DetailSheets
 from unflat.fields.viewspace import CanonicalField
 from unflat.geometry.camera import Camera, rigid
 from unflat.geometry.pose import rotation_from_vector
@@ -80,7 +81,7 @@ def disc_cameras(
 
 
 def novel_light(
-    field: SceneField,
+    field: SceneField | DetailSheets,
     camera: Camera,
     pixels: Int[Tensor, "batch rays 2"],
     side: int,
