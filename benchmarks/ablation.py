@@ -98,7 +98,7 @@ def train_variant(
         progress = step / options.steps
         factor = lr_factor(step, progress, warmup_steps=40, final_fraction=0.02)
         for group in optimizer.param_groups:
-            group["lr"] = options.lr * factor
+            group["lr"] = options.lr * factor * group.get("lr_scale", 1.0)
         terms = recipe.step(source.batch(step), progress, step_generator(seed, step))
         optimizer.zero_grad()
         terms["loss"].backward()

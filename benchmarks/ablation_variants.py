@@ -1,14 +1,21 @@
 """The variants of VQ3D stage 1 that are compared, and the tables in which they stand."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unflat.systems.vq3d import PRESETS, LossConfig, Vq3dRecipe
+from unflat.systems.vq3d import LOSSES, PRESETS, LossConfig, Vq3dRecipe
 
 NO_NOVEL = {"novel_weight": 0.0, "novel_depth_weight": 0.0}
 NO_LINEAR = {"linear_skip": False}
 UNROUNDED = {"unrounded_share": 0.1}  # what LossConfig asks for without the linear start
 BUDGET = {"rows": 8, "columns": 16, "novel_rays": 48, "novel_samples": 16}
+
+
+def objective(name: str) -> dict[str, Any]:
+    """What a named objective changes, for these small pictures and this high learning rate."""
+    usual = asdict(LossConfig())
+    changed = {key: value for key, value in asdict(LOSSES[name]).items() if value != usual[key]}
+    return {**changed, "critic_lr_scale": 1.0, "critic_width": 12, "critic_widest": 48}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +65,16 @@ VARIANTS = {
     "novel-accumulated": Variant(
         says="accumulated, slab, novel views", loss={"depth": "accumulated"}, seeds=3
     ),
+    "critics": Variant(says="perceptual term, both critics", loss=objective("critics")),
+    "no-novel-critic": Variant(
+        says="the same without the critic of novel views", loss=objective("no-novel-critic")
+    ),
+    "accumulated-critics": Variant(
+        says="the same as both critics, depth accumulated", loss=objective("accumulated")
+    ),
+    "novel-masked": Variant(
+        says="no critics, depth not taught where the teacher jumps", loss={"mask_edges": True}
+    ),
 }
 TABLES = {
     "Depth term": {name: VARIANTS[name].says for name in list(VARIANTS)[:4]},
@@ -66,6 +83,10 @@ TABLES = {
         "novel": "pointwise, supervised by warped pictures",
         "accumulated": "accumulated, not supervised",
         "novel-accumulated": "accumulated, supervised",
+    },
+    "Critics": {
+        "novel": "none, novel views supervised by warped pictures",
+        **{name: VARIANTS[name].says for name in list(VARIANTS)[13:]},
     },
     "Field": {name: VARIANTS[name].says for name in list(VARIANTS)[4:9]},
     "Quantiser": {

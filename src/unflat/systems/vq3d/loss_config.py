@@ -106,7 +106,7 @@ class LossConfig:
 
 
 _WHOLE = LossConfig(
-    mask_edges=True, perceptual_weight=0.1, critic_weight=0.1, novel_critic_weight=0.05
+    mask_edges=True, perceptual_weight=0.01, critic_weight=0.1, novel_critic_weight=0.05
 )
 
 LOSSES = {
