@@ -12,6 +12,7 @@ from unflat.data.depth_maps import (
 )
 from unflat.data.disparity import read_disparity
 from unflat.data.folder import FolderSource
+from unflat.data.object_mesh import ObjectSurface, read_object_mesh
 from unflat.data.pictures import MAX_PIXELS, open_picture
 from unflat.data.posed import PosedScene, PosedScenes
 from unflat.data.posed_objects import PosedObject, PosedObjects
@@ -30,6 +31,7 @@ __all__ = [
     "DepthSource",
     "FolderSource",
     "Meaning",
+    "ObjectSurface",
     "PictureDataset",
     "PictureSource",
     "PosedObject",
@@ -49,5 +51,6 @@ __all__ = [
     "prepare_picture",
     "read_disparity",
     "read_map",
+    "read_object_mesh",
     "write_procedural",
 ]

@@ -53,10 +53,15 @@ class VoxelField(nn.Module):
         """Interpolated density and features; the direction does not matter."""
         inside, coordinates = box_coordinates(points, self.bounds)
         grid = coordinates.flatten(1, -2)[:, None, None]  # batch 1 1 points 3
-        values = torch.cat([self.density[:, None].clamp_min(0), self.features], dim=1)
-        found = functional.grid_sample(values, grid, padding_mode="border", align_corners=False)
-        found = found[:, :, 0, 0].mT.unflatten(1, points.shape[1:-1])
-        return FieldOutput(torch.where(inside, found[..., 0], 0.0), found[..., 1:])
+        # Looked up one by one: joining them would copy the whole grid for every call.
+        density, features = (
+            functional.grid_sample(values, grid, padding_mode="border", align_corners=False)
+            for values in (self.density[:, None].clamp_min(0), self.features)
+        )
+        shape = points.shape[1:-1]
+        density = density[:, 0, 0, 0].unflatten(1, shape)
+        features = features[:, :, 0, 0].mT.unflatten(1, shape)
+        return FieldOutput(torch.where(inside, density, 0.0), features)
 
 
 def checked_bounds(bounds: Float[Tensor, "2 3"]) -> Float[Tensor, "2 3"]:
