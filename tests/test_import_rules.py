@@ -21,7 +21,7 @@ LEVELS = (
     ("fields",),
     ("rendering",),
     ("training", "data", "export", "metrics", "losses"),
-    ("scene", "result", "collection"),
+    ("insertion", "scene", "result", "collection"),
     ("hub", "systems"),
     ("evaluation",),
     ("cli", "app", "__main__"),

@@ -20,22 +20,30 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
+from unflat.data.object_mesh import ObjectSurface
+from unflat.data.voxelize import RESOLUTION
 from unflat.errors import UserError
 from unflat.export.layer import Layer
 from unflat.export.mesh import Mesh, mesh_from_layers
+from unflat.export.objects import join_meshes, object_layers, object_mesh, peel
 from unflat.export.picture import to_uint8
 from unflat.export.video import write_video
 from unflat.fields.behind import BehindField
 from unflat.fields.detail import SHEET, DetailField
+from unflat.fields.edited import EditedField
+from unflat.fields.field import Field
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.viewspace import ViewSpaceField, ray_limits
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
+from unflat.insertion import Where, foreground_cut, inserted, inserted_scene
 from unflat.rendering.layered import LayeredPicture
+from unflat.rendering.objects import FurnishedPicture
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 from unflat.tensor_file import read_tensor_file, write_tensor_file
 
-FORMAT = 1
+FORMAT = 2
+_PLAIN_FORMAT = 1  # of scenes without objects, which older versions read as well
 SAMPLES = 64  # intervals of a ray of a final picture
 PathName = Literal["orbit", "spiral", "wiggle"]
 _PATHS = {"orbit": orbit, "spiral": spiral, "wiggle": wiggle}
@@ -117,7 +125,8 @@ class Scene:
     @property
     def photo(self) -> Tensor | None:
         """The picture it was made from, "3 height width" in [0, 1]; None if it carries none."""
-        return self.field.photo[0] if isinstance(self.field, DetailField) else self._picture
+        ground = self._ground
+        return ground.photo[0] if isinstance(ground, DetailField) else self._picture
 
     @property
     def camera(self) -> Camera:
@@ -215,8 +224,13 @@ class Scene:
                 progress(len(images), frames)
         return Frames(np.stack(images), fps)
 
-    def layered(self, size: tuple[int, int] | None = None) -> LayeredPicture:
+    def layered(self, size: tuple[int, int] | None = None) -> LayeredPicture | FurnishedPicture:
         """All layers at one size (the photo's if absent), to be seen quickly by other cameras."""
+        if isinstance(self.field, EditedField):
+            return FurnishedPicture(self.without_objects()._layered(size), self.field.objects)
+        return self._layered(size)
+
+    def _layered(self, size: tuple[int, int] | None) -> LayeredPicture:
         height, width = size or self.size
         stacks: list[Tensor] = []
         for layer in self.layers((height, width)):
@@ -237,12 +251,15 @@ class Scene:
     def layers(self, size: tuple[int, int] | None = None) -> list[Layer]:
         """The canonical view as depth pictures, front first: what is seen, what is hidden.
 
-        The hidden layer exists around steps in depth, where a small move uncovers it.
+        The hidden layer exists around steps in depth, where a small move uncovers it. Objects that
+        were put in bring their fronts and backs, and all surfaces are sorted pixel by pixel.
 
         Args:
             size: height and width of the front one; the photo's own if absent.
         """
         height, width = size or self.size
+        if isinstance(self.field, EditedField):
+            return self._layers_with_objects(self.field, (height, width))
         photo = self.photo if isinstance(self.field, DetailField) else None
         if photo is None:
             seen = self.render(size=(height, width))
@@ -262,7 +279,47 @@ class Scene:
     def mesh(self, size: tuple[int, int] | None = None) -> Mesh:
         """The layers as one mesh with vertex colours, in the scene world."""
         height, width = size or (min(256, self.size[0]), min(256, self.size[1]))
+        if isinstance(self.field, EditedField):
+            room = self.without_objects().mesh((height, width))
+            return join_meshes([room, *map(object_mesh, self.field.objects)])
         return mesh_from_layers(self.layers((height, width)), self.camera)
+
+    def insert(
+        self,
+        other: "Scene | Mesh | ObjectSurface | Field",
+        where: Where,
+        *,
+        resolution: int = RESOLUTION,
+        farthest: float | None = None,
+    ) -> "Scene":
+        """This scene with something put into it; occlusion is right, light and shadows are not.
+
+        Args:
+            other: a mesh (`unflat.data.read_object_mesh`); a field of colours with bounds, in the
+                object world; or another scene, of which the near part is taken.
+            where: a `Placement`, or a 4x4 similarity from the object world (y up, front +z) to
+                this scene's world.
+            resolution: voxels along the longest side of a mesh or field.
+            farthest: normalised disparity down to which a scene is taken; what parts its near from
+                its far best, if absent.
+
+        Raises:
+            UserError: the place is outside the scene, or nothing of the other scene is that near.
+        """
+        frame = self.field.frame
+        nearest, _ = ray_limits(frame)
+        if isinstance(other, Scene):
+            cut = foreground_cut(other._surface(64)) if farthest is None else farthest
+            new = inserted_scene(other.field, where, frame, cut, nearest=nearest)
+        else:
+            new = [inserted(other, where, frame, nearest=nearest, resolution=resolution)]
+        older = self.field.objects if isinstance(self.field, EditedField) else []
+        field = EditedField(self._ground, [*older, *new])
+        return Scene(field, self.header, max_angle=self.max_angle, picture=self._picture)
+
+    def without_objects(self) -> "Scene":
+        """The scene as it was reconstructed."""
+        return Scene(self._ground, self.header, max_angle=self.max_angle, picture=self._picture)
 
     def save(self, path: str | Path) -> Path:
         """The path of the one safetensors file written; it needs no model to be read."""
@@ -270,7 +327,7 @@ class Scene:
         if self._picture is not None:
             tensors["picture"] = (self._picture * 255).round().clamp(0, 255).to(torch.uint8)
         header = {
-            "format": FORMAT,
+            "format": FORMAT if isinstance(self.field, EditedField) else _PLAIN_FORMAT,
             "kind": "scene",
             "field": about,
             "max_angle": self.max_angle,
@@ -298,22 +355,40 @@ class Scene:
             ) from error
 
     @property
+    def _ground(self) -> ViewSpaceField | DetailField:
+        """The reconstruction, without what was put into it."""
+        return self.field.base if isinstance(self.field, EditedField) else self.field
+
+    @property
     def _base(self) -> ViewSpaceField:
-        return self.field.base if isinstance(self.field, DetailField) else self.field
+        ground = self._ground
+        return ground.base if isinstance(ground, DetailField) else ground
 
     @torch.no_grad()
     def _surface(self, height: int, width: int | None = None) -> Float[Tensor, "height width"]:
-        """Normalised disparity of what the canonical camera sees."""
+        """Normalised disparity of what the canonical camera sees of the reconstruction."""
         size = (height, width or height)
-        if isinstance(self.field, DetailField):
-            return functional.interpolate(self.field.disparity, size, mode="nearest")[0, 0]
-        return self._normalised(self.render(size=size, samples=48).disparity[0])
+        if isinstance(self._ground, DetailField):
+            return functional.interpolate(self._ground.disparity, size, mode="nearest")[0, 0]
+        room = self.without_objects()
+        return self._normalised(room.render(size=size, samples=48).disparity[0])
 
     def _normalised(self, disparity: Tensor) -> Tensor:
         """True disparity of the canonical view as the field counts it."""
         frame = self.field.frame
         assumed = frame.a * disparity + frame.b
         return (assumed - frame.d_far) / (frame.d_near - frame.d_far)
+
+    def _layers_with_objects(self, field: EditedField, size: tuple[int, int]) -> list[Layer]:
+        layers: list[Layer] = []
+        for layer in self.without_objects().layers(size):
+            stack = torch.cat([layer.rgb.permute(2, 0, 1), layer.depth[None], layer.mask[None]])
+            if stack.shape[1:] != size:
+                stack = functional.interpolate(stack[None], size, mode="nearest")[0]
+            layers.append(Layer(stack[:3].permute(1, 2, 0), stack[3], stack[4] > 0.5))
+        for placed in field.objects:
+            layers += object_layers(placed, self.camera, size)
+        return peel(layers)
 
     def _depth_of(self, surface: Tensor) -> Tensor:
         frame = self.field.frame

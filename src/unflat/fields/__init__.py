@@ -4,8 +4,10 @@ from unflat.fields.background import Background, PanoramaBackground
 from unflat.fields.behind import BehindField
 from unflat.fields.composition import ComposedField, Placed, similarity
 from unflat.fields.contraction import contract, uncontract
+from unflat.fields.cutout import CutoutField
 from unflat.fields.detail import DetailField, HiddenSheet
-from unflat.fields.field import Bounded, Field, FieldOutput, Warped
+from unflat.fields.edited import EditedField, Inserted
+from unflat.fields.field import Bounded, Field, FieldOutput, Furnished, Warped
 from unflat.fields.planes import sample_plane, sample_triplane
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
@@ -26,11 +28,15 @@ __all__ = [
     "Bounded",
     "CanonicalField",
     "ComposedField",
+    "CutoutField",
     "DetailField",
+    "EditedField",
     "FeatureDecoder",
     "Field",
     "FieldOutput",
+    "Furnished",
     "HiddenSheet",
+    "Inserted",
     "PanoramaBackground",
     "Placed",
     "SavedField",

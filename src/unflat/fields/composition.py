@@ -54,7 +54,7 @@ class ComposedField(nn.Module):
                     " of another space and cannot be added; turn it into a field of world space"
                 )
             if placement is not None:
-                _check_similarity(placement, index)
+                check_similarity(placement, index)
             if isinstance(field, nn.Module):
                 self.add_module(f"part{index}", field)
             self.register_buffer(f"placement{index}", placement)
@@ -116,7 +116,7 @@ def _ask(
     return FieldOutput(answer.density / thinner, answer.features)
 
 
-def _check_similarity(placement: Tensor, index: int) -> None:
+def check_similarity(placement: Tensor, index: int) -> None:
     """Refuses what shears, mirrors, stretches or projects."""
     linear = placement[..., :3, :3].detach().double()
     square = linear.mT @ linear

@@ -20,7 +20,7 @@ class Field(Protocol):
     """A batch of scenes, asked at world points.
 
     Optional abilities are declared by their presence: ``warp`` (:class:`Warped`), ``bounds``
-    (:class:`Bounded`).
+    (:class:`Bounded`), ``inner_edges`` (:class:`Furnished`).
     """
 
     def __call__(
@@ -47,3 +47,16 @@ class Bounded(Protocol):
 
     bounds: Float[Tensor, "2 3"]
     """Lowest and highest corner, world units."""
+
+
+@runtime_checkable
+class Furnished(Protocol):
+    """A field with small things in it, which samples spread over whole rays could miss."""
+
+    def inner_edges(
+        self,
+        origins: Float[Tensor, "batch rays 3"],
+        directions: Float[Tensor, "batch rays 3"],
+    ) -> Float[Tensor, "batch rays m"]:
+        """Distances at which each ray is to be cut as well, world units; infinite for none."""
+        ...

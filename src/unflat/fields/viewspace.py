@@ -234,6 +234,19 @@ def assumed_points(points: Float[Tensor, "*batch 3"], frame: Frame) -> Float[Ten
     )
 
 
+def stretch(
+    points: Float[Tensor, "*batch 3"], directions: Float[Tensor, "*batch 3"], frame: Frame
+) -> Float[Tensor, "*batch"]:
+    """Assumed length per world length, at points along unit directions: |J d|, J of `Frame.warp`.
+
+    Beyond the farthest depth of `assumed_points` the derivative there is meant.
+    """
+    z, forward = points[..., 2:], directions[..., 2:]
+    w = torch.maximum(frame.a + frame.b * z, 0.2 * frame.d_far * z).clamp_min(1e-6)
+    across = frame.focal_ratio * (directions[..., :2] * w - frame.b * points[..., :2] * forward)
+    return torch.cat([across, frame.a * forward], dim=-1).norm(dim=-1) / w[..., 0].square()
+
+
 def _start_small(layer: nn.Linear, std: float) -> None:
     nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias)

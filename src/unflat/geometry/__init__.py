@@ -24,6 +24,7 @@ from unflat.geometry.frames import (
     to_scene_world,
     z_up_to_object,
 )
+from unflat.geometry.placement import Placement
 from unflat.geometry.pose import (
     look_at,
     orbit_coordinates,
@@ -78,6 +79,7 @@ __all__ = [
     "OpenGLCamera",
     "OrbitPrior",
     "PivotPrior",
+    "Placement",
     "PosePrior",
     "PyTorch3DCamera",
     "Rays",

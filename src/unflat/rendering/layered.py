@@ -61,9 +61,13 @@ class LayeredPicture:
             _points(*layer, camera) for layer in zip(images, inverse_depths, masks, strict=True)
         ]
 
-    @torch.no_grad()
     def view(self, camera: Camera) -> Float[Tensor, "3 height width"]:
         """The layers seen by another perspective camera (batch of one), at their own size."""
+        return self.seen(camera).image[0]
+
+    @torch.no_grad()
+    def seen(self, camera: Camera) -> Warped:
+        """The same with depths, a batch of one; what no layer shows is closed but not visible."""
         merged = _close(self._splat(self._layers[0], camera))
         between = _between(merged.visible)
         for layer in self._layers[1:]:
@@ -74,11 +78,12 @@ class LayeredPicture:
                 torch.where(new, moved.inverse_depth, merged.inverse_depth),
                 merged.visible | new,
             )
-        filled = fill_holes(merged).image
+        filled = fill_holes(merged)
         radius = max(1, self.size[1] // 40)
         # Fills run in straight streaks, which the eye takes for things.
-        soft = box_mean(box_mean(filled, radius), radius)
-        return torch.where(merged.visible[:, None], filled, soft).clamp(0, 1)[0]
+        soft = box_mean(box_mean(filled.image, radius), radius)
+        image = torch.where(merged.visible[:, None], filled.image, soft).clamp(0, 1)
+        return Warped(image, filled.inverse_depth, merged.visible)
 
     def _splat(self, points: _Points, camera: Camera) -> Warped:
         height, width = self.size

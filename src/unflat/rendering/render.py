@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unflat.fields.background import Background
-from unflat.fields.field import Bounded, Field
+from unflat.fields.field import Bounded, Field, Furnished
 from unflat.geometry.camera import Camera
 from unflat.geometry.rays import depth_per_distance, image_rays
 from unflat.rendering.backends import Marched, Marching, Rays, pick
@@ -242,6 +242,8 @@ def _coarse_guide(
     field: Field, camera: Camera, height: int, width: int, options: RenderOptions
 ) -> Guide:
     """Where light ends in a picture of a fraction of the side."""
+    if isinstance(field, Furnished):
+        raise ValueError(f"coarse: {type(field).__name__} has inner edges, a guide has even cells")
     size = (-(-height // options.coarse), -(-width // options.coarse))
     rays = image_rays(camera, *size)
     origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
@@ -308,14 +310,25 @@ def _two_passes(
     else:
         s = even_edges(options.samples, device=origins.device, dtype=origins.dtype)
         s = s.expand(*origins.shape[:-1], -1)
-    edges = _distances(s, near, far, options.spacing)
-    result = _march(field, origins, directions, edges, how)
     if options.fine_samples and shares is None:
-        # One more edge is one more interval: as many edges as intervals are asked for.
-        s = merge_edges(s, importance_edges(s, result.weights, options.fine_samples - 1))
         edges = _distances(s, near, far, options.spacing)
-        result = _march(field, origins, directions, edges, how)
+        first = _march(field, origins, directions, edges, how)
+        # One more edge is one more interval: as many edges as intervals are asked for.
+        s = merge_edges(s, importance_edges(s, first.weights, options.fine_samples - 1))
+    edges = _distances(s, near, far, options.spacing)
+    if isinstance(field, Furnished):
+        edges = _with_inner(edges, field.inner_edges(origins, directions))
+    result = _march(field, origins, directions, edges, how)
     return RayOutput(result.features, result.weights, edges)
+
+
+def _with_inner(edges: Tensor, inner: Tensor) -> Tensor:
+    """All edges in order; what lies beyond the first or the last interval's begin is put there.
+
+    The last interval stays as it is: where it takes all light that is left, its colour is that of
+    the background, not of its end.
+    """
+    return merge_edges(edges, inner.clamp(min=edges[..., :1], max=edges[..., -2:-1]))
 
 
 def _distances(s: Tensor, near: float | Tensor, far: float | Tensor, spacing: Spacing) -> Tensor:
