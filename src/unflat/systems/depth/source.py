@@ -1,7 +1,6 @@
 """What ``--model`` and ``--depth`` name: a depth network of any make, or one picture's map."""
 
 import hashlib
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from unflat.data.prepare import Prepared
 from unflat.errors import UserError
 from unflat.hub.registry import MODELS, find
 from unflat.systems.depth.estimator import DepthEstimator, estimate_picture
+from unflat.systems.depth.pipeline import load
 from unflat.systems.depth.published import open_published
 from unflat.training.model_file import read_header
 
@@ -44,7 +44,7 @@ def open_estimator(
     Args:
         source: as a person names it.
         meaning: of what a network of transformers gives; told by its kind if not given.
-        device: where a network of transformers runs.
+        device: where the network runs.
         offline: use no network connection.
 
     Raises:
@@ -59,7 +59,7 @@ def open_estimator(
     system = read_header(file).get("system")
     if system != _SYSTEM:
         raise UserError(f"{source}: is a model of {system}, which is no depth model; give another.")
-    return importlib.import_module("unflat.systems.depth.pipeline").load(file)
+    return load(file, device)
 
 
 def depth_source(
