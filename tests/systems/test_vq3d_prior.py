@@ -69,6 +69,29 @@ def test_levels_begin_along_a_smooth_curve():
     assert steps < 0.4 * torch.pdist(first).mean()
 
 
+def test_what_the_network_is_told_is_a_sum_of_vectors():
+    """Of places, classes and codes; of stand-ins where a code is unknown, or of what comes next."""
+    prior, indices = made(), tokens(batch=2)
+    indices[0, 3] = torch.tensor([5, -1])
+    table = prior.embedding()
+    found = prior._masked_inputs(table, indices, labels(1, NO_CLASS))
+    common = prior.positions[3] + prior.class_embedding[1]
+    torch.testing.assert_close(found[0, 3], common + table[5] + prior.slots[1])
+    common = prior.positions[7] + prior.class_embedding[2]  # the last is no class
+    first, second = indices[1, 7].tolist()
+    torch.testing.assert_close(found[1, 7], common + table[first] + table[12 + second])
+
+    prior = made("raster")
+    table, flat = prior.embedding(), tokens(batch=2).flatten(1)
+    found = prior._raster_inputs(table, flat[:, :5], labels(1, NO_CLASS))
+    assert found.shape == (2, 6, 32)
+    next_is = prior.positions[[0, 0, 1, 1, 2, 2]] + prior.slots[[0, 1, 0, 1, 0, 1]]
+    torch.testing.assert_close(found[1, 0], prior.class_embedding[2] + next_is[0])
+    for place in range(5):
+        row = int(flat[1, place]) + 12 * (place % 2)
+        torch.testing.assert_close(found[1, place + 1], table[row] + next_is[place + 1])
+
+
 def test_a_raster_prior_hears_only_the_codes_before():
     prior, indices = made("raster"), tokens()
     before = prior.hidden(indices, labels(0, 1, NO_CLASS))

@@ -112,6 +112,8 @@ def test_filters_work_one_after_the_other():
     kept = sampling.filter_logits(logits, top_k=2, top_p=0.6).isfinite()
     assert kept.tolist() == [True, False, False, False]  # 0.625 of what top_k leaves
     assert torch.equal(sampling.filter_logits(logits), logits)
+    for top_p, count in ((0.49, 1), (0.51, 2), (0.79, 2), (0.82, 3), (0.96, 4), (1.0, 4)):
+        assert int(sampling.filter_logits(logits, top_p=top_p).isfinite().sum()) == count
 
 
 def test_draws_follow_the_distribution():

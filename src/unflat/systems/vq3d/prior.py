@@ -208,14 +208,18 @@ class Prior(nn.Module):
         table = self.embedding()
 
         def drawn(hidden: Tensor, slot: int) -> tuple[Tensor, Tensor]:
-            """Codes of a slot, and the logarithms of their probabilities."""
+            """Codes of a slot, and the logarithms of their probabilities.
+
+            Hidden vectors: copies (with, and for guidance without the class) x places x width.
+            """
             logits = self.logits(hidden, slot, table)
-            if guidance_scale != 1:
-                conditional, unconditional = logits.chunk(2)
-                logits = sampling.guided(conditional, unconditional, guidance_scale)
-            logits = sampling.filter_logits(logits / temperature, top_k, top_p)
-            codes = sampling.draw(logits, generator)
-            return codes, logits.log_softmax(-1).gather(-1, codes[..., None])[..., 0]
+            if guidance_scale == 1:
+                mixed = logits[0]
+            else:
+                mixed = sampling.guided(logits[0], logits[1], guidance_scale)
+            mixed = sampling.filter_logits(mixed / temperature, top_k, top_p)
+            codes = sampling.draw(mixed, generator)
+            return codes, mixed.log_softmax(-1).gather(-1, codes[..., None])[..., 0]
 
         is_training, _ = self.training, self.eval()
         both = labels if guidance_scale == 1 else torch.cat([labels, labels.new_full([batch], -1)])
@@ -246,12 +250,18 @@ class Prior(nn.Module):
                 if not bool((end > start).any()):
                     continue
                 hidden = self.hidden(known.repeat(copies, 1, 1), labels, table)
-                codes, sureness = drawn(hidden, slot)
-                if decoding == "confidence":
-                    # What is decided already keeps its place before the rest.
-                    sureness = sureness.masked_fill(known[..., slot] >= 0, math.inf)
-                    ranks = sureness.argsort(dim=1, descending=True).argsort(dim=1)
-                chosen = sampling.first_ranked(ranks, was_unknown, start, end)
+                hidden = hidden.unflatten(0, (copies, -1))
+                if decoding == "halton":  # only what is decided now is drawn
+                    chosen = sampling.first_ranked(ranks, was_unknown, start, end)
+                    known[..., slot][chosen] = drawn(hidden[:, chosen], slot)[0]
+                    continue
+                codes, sureness = (
+                    part.view_as(ranks) for part in drawn(hidden.flatten(1, 2), slot)
+                )
+                # What is decided already keeps its place before the rest.
+                sureness = sureness.masked_fill(known[..., slot] >= 0, math.inf)
+                surest = sureness.argsort(dim=1, descending=True).argsort(dim=1)
+                chosen = sampling.first_ranked(surest, was_unknown, start, end)
                 known[..., slot] = torch.where(chosen, codes, known[..., slot])
         return known
 
@@ -264,7 +274,7 @@ class Prior(nn.Module):
         for place in range(count):
             before = flat[:, :place].repeat(copies, 1)
             inputs = self._raster_inputs(table, before, labels, since=place if is_cached else 0)
-            hidden = self.trunk(inputs, caches)[:, -1]
+            hidden = self.trunk(inputs, caches)[:, -1].unflatten(0, (copies, -1))
             codes, _ = drawn(hidden, place % self.config.codes)
             flat[:, place] = torch.where(flat[:, place] < 0, codes, flat[:, place])
         return flat.view_as(given)

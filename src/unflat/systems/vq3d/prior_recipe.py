@@ -185,7 +185,7 @@ def draw_depths(
     # The rectangle's sides are uniform in 1...grid, and it may hang over the border by half.
     height, width = (1 + (side * grid).floor() for side in box[:2])
     top, left = (place * grid - 0.5 * side for place, side in ((box[2], height), (box[3], width)))
-    cells = torch.arange(grid) + 0.5
+    cells = torch.arange(grid, device=order.device) + 0.5
     rows = (cells > top[:, None]) & (cells < (top + height)[:, None])
     columns = (cells > left[:, None]) & (cells < (left + width)[:, None])
     inside = (rows[:, :, None] & columns[:, None, :]).flatten(1)

@@ -38,7 +38,7 @@ def rolled_ranks(
     """
     side = math.isqrt(len(order))
     ranks = torch.empty_like(order)
-    ranks[order] = torch.arange(len(order))
+    ranks[order] = torch.arange(len(order), device=order.device)
     shifts = torch.randint(side, (batch, 2), generator=generator, device=generator.device).tolist()
     grid = ranks.view(side, side)
     return torch.stack([grid.roll(shift, dims=(0, 1)).flatten() for shift in shifts])
