@@ -37,7 +37,7 @@ from unflat.fields.viewspace import ViewSpaceField, ray_limits
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
 from unflat.insertion import Where, foreground_cut, inserted, inserted_scene
-from unflat.rendering.layered import LayeredPicture
+from unflat.rendering.layered import LayeredPicture, Surroundings
 from unflat.rendering.objects import FurnishedPicture
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 from unflat.tensor_file import read_tensor_file, write_tensor_file
@@ -245,6 +245,7 @@ class Scene:
             [stack[3] for stack in stacks],
             [stack[4] > 0.5 for stack in stacks],
             self.camera,
+            self._surroundings(),
         )
 
     @torch.no_grad()
@@ -395,6 +396,16 @@ class Scene:
         assumed = frame.d_far + (frame.d_near - frame.d_far) * surface.clamp_min(0)
         _, far = ray_limits(frame)
         return (1 / ((assumed - frame.b) / frame.a).clamp_min(1 / far)).clamp_max(far)
+
+    def _surroundings(self) -> Surroundings | None:
+        """What stands beside the photo, for views from farther aside."""
+        field = self.field
+        if not isinstance(field, DetailField) or field.around is None:
+            return None
+        rgb, surface, mask = (part[0] for part in field.around)
+        inside = torch.linspace(-1, 1, 2 * mask.shape[-1] + 1)[1::2].abs() * field.reach < 1
+        mask = (mask[0] > 0.5) & ~(inside[:, None] & inside)
+        return Surroundings(rgb, 1 / self._depth_of(surface[0]), mask, field.reach)
 
     @torch.no_grad()
     def _hidden(self, height: int, width: int) -> Layer:

@@ -7,7 +7,8 @@ surface is unsure the sheet is softer: its termination along a canonical ray is 
 distribution of the given spread, so a wrong guess blurs instead of tearing.
 
 Beside steps in depth a second sheet may stand behind the first: what was painted in there from the
-surroundings, where a field learned from few pictures would show the object's own ghost.
+surroundings, where a field learned from few pictures would show the object's own ghost. A third may
+stand around the picture, where no photo tells anything: what was invented there.
 """
 
 from typing import NamedTuple
@@ -48,6 +49,8 @@ class DetailField(nn.Module):
         spread: Float[Tensor, "batch 1 height width"],
         hidden: HiddenSheet | None = None,
         *,
+        around: HiddenSheet | None = None,
+        reach: float = 1.0,
         jump: float = 0.05,
     ):
         """A sheet over a base field.
@@ -58,6 +61,9 @@ class DetailField(nn.Module):
             disparity: normalised disparity of the visible surface, 1 nearest.
             spread: softness of the sheet there, in the same units, above 0.
             hidden: what stands behind it, at the same resolution.
+            around: what stands beside the picture, at any resolution.
+            reach: half-widths of the picture from its middle to the border of ``around``, at
+                least 1.
             jump: neighbouring pixels that differ by more are two surfaces: no sheet joins them.
         """
         super().__init__()
@@ -78,6 +84,14 @@ class DetailField(nn.Module):
         self.behind: Tensor | None
         behind = None if hidden is None else torch.cat(list(hidden), dim=1)
         self.register_buffer("behind", behind, persistent=False)
+        self.reach = reach
+        self.beside: Tensor | None
+        beside = None
+        if around is not None:
+            whole = functional.max_pool2d(1 - around.mask, 3, 1, 1) < 0.5
+            smooth = whole & _joined(around.disparity, jump)
+            beside = torch.cat([*around, smooth.to(around.mask)], dim=1)
+        self.register_buffer("beside", beside, persistent=False)
 
     @property
     def frame(self) -> Frame:
@@ -91,6 +105,13 @@ class DetailField(nn.Module):
             return None
         return HiddenSheet(*self.behind.split([3, 1, 1], dim=1))
 
+    @property
+    def around(self) -> HiddenSheet | None:
+        """The sheet beside the picture."""
+        if self.beside is None:
+            return None
+        return HiddenSheet(*self.beside[:, :5].split([3, 1, 1], dim=1))
+
     def with_frame(self, frame: Frame) -> "DetailField":
         """The same scene under another field of view or disparity scale."""
         return DetailField(
@@ -99,6 +120,23 @@ class DetailField(nn.Module):
             self.disparity,
             self.spread,
             self.hidden,
+            around=self.around,
+            reach=self.reach,
+            jump=self.jump,
+        )
+
+    def with_sheets(
+        self, hidden: HiddenSheet | None, around: HiddenSheet | None, reach: float = 1.0
+    ) -> "DetailField":
+        """The same photo with something else behind it and beside it."""
+        return DetailField(
+            self.base,
+            self.photo,
+            self.disparity,
+            self.spread,
+            hidden,
+            around=around,
+            reach=reach,
             jump=self.jump,
         )
 
@@ -145,20 +183,36 @@ class DetailField(nn.Module):
         """What is outside the picture or behind its visible sheet: the second sheet, the base."""
         density, rgb = q.new_zeros(len(q)), q.new_zeros(len(q), 3)
         from_base = torch.ones_like(inside)
-        if self.behind is not None:
-            there = sample_plane(self.behind[scene : scene + 1], q[None, :, :2], mode="nearest")[0]
-            exists = inside & (there[:, 4] > 0.5)
+        for plane, uv, here in self._sheets(scene, q[:, :2], inside):
+            there = sample_plane(plane, uv[None], mode="nearest")[0]
+            exists = here & (there[:, 4] > 0.5)
+            if plane.shape[1] > 5:  # smooth within a surface
+                smooth = sample_plane(plane, uv[None])[0]
+                there = torch.where(there[:, 5:] > 0.5, smooth, there)
             ahead = there[:, 3] - q[:, 2]
             sheet = exists & (ahead >= 0) & (ahead < SHEET)
             density = torch.where(sheet, OPTICAL_DEPTH / SHEET, density)
             rgb = torch.where(sheet[:, None], there[:, :3], rgb)
-            from_base = ~exists | (ahead >= SHEET)
+            from_base &= ~exists | (ahead >= SHEET)
         chosen = from_base.nonzero().flatten()
         if len(chosen):
             base = self.base if len(self.photo) == 1 else self.base.scene(scene)
             extra, color = base.at(q[chosen][None])
             density[chosen], rgb[chosen] = extra[0], color[0]
         return density, rgb
+
+    def _sheets(
+        self, scene: int, uv: Float[Tensor, "points 2"], inside: Bool[Tensor, " points"]
+    ) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """The other sheets of a scene, where to look them up, and which points they are for."""
+        found = []
+        if self.behind is not None:
+            found.append((self.behind[scene : scene + 1], uv, inside))
+        if self.beside is not None:
+            place = uv / self.reach
+            near = ~inside & (place.abs() <= 1).all(-1)
+            found.append((self.beside[scene : scene + 1], place, near))
+        return found
 
     def warp(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, "batch *points 3"]:
         """Points in the frame's assumed space, where lengths are measured."""

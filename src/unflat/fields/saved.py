@@ -37,7 +37,13 @@ def pack_field(field: SavedField) -> tuple[dict[str, Any], dict[str, Tensor]]:
             tensors["hidden_rgb"] = _eight_bit(field.hidden.rgb)
             tensors["hidden_surface"] = field.hidden.disparity.half()
             tensors["hidden_mask"] = field.hidden.mask.to(torch.uint8)
-        return {"kind": "detail", "jump": field.jump, "base": about}, tensors
+        about = {"kind": "detail", "jump": field.jump, "base": about}
+        if field.around is not None:
+            about["reach"] = field.reach
+            tensors["around_rgb"] = _eight_bit(field.around.rgb)
+            tensors["around_surface"] = field.around.disparity.half()
+            tensors["around_mask"] = field.around.mask.to(torch.uint8)
+        return about, tensors
     tensors = {name: plane.half() for name, plane in field.planes._asdict().items()}
     state = {f"decoder.{name}": value for name, value in field.decoder.state_dict().items()}
     return {
@@ -60,19 +66,14 @@ def unpack_field(about: dict[str, Any], tensors: dict[str, Tensor]) -> SavedFiel
         base = unpack_field(about["base"], tensors)
         if not isinstance(base, ViewSpaceField):
             raise ValueError(f"a detail field over {about['base']['kind']} is unknown")
-        hidden = None
-        if "hidden_mask" in tensors:
-            hidden = HiddenSheet(
-                tensors["hidden_rgb"].float() / 255,
-                tensors["hidden_surface"].float(),
-                tensors["hidden_mask"].float(),
-            )
         return DetailField(
             base,
             tensors["photo"].float() / 255,
             tensors["surface"].float(),
             tensors["spread"].float(),
-            hidden,
+            _unpack_sheet("hidden", tensors),
+            around=_unpack_sheet("around", tensors),
+            reach=about.get("reach", 1.0),
             jump=about["jump"],
         )
     if about["kind"] != "viewspace":
@@ -140,3 +141,13 @@ def _unpack_voxels(about: dict[str, Any], tensors: dict[str, Tensor]) -> VoxelFi
 
 def _eight_bit(values: Tensor) -> Tensor:
     return (values * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _unpack_sheet(name: str, tensors: dict[str, Tensor]) -> HiddenSheet | None:
+    if f"{name}_mask" not in tensors:
+        return None
+    return HiddenSheet(
+        tensors[f"{name}_rgb"].float() / 255,
+        tensors[f"{name}_surface"].float(),
+        tensors[f"{name}_mask"].float(),
+    )

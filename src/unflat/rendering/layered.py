@@ -7,7 +7,9 @@ farthest neighbour. Hundreds of times faster than marching rays, for moves of so
     view = picture.view(other_camera)
 """
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -22,6 +24,19 @@ from unflat.rendering.forward_warp import Warped, fill_holes
 
 BLEND = 0.05  # share of disparity within which points on one pixel are averaged
 SUBPIXELS = 2  # points along a side of a pixel; closes the cracks of twofold growth
+
+
+class Surroundings(NamedTuple):
+    """A depth picture that the same camera would see through a wider lens."""
+
+    image: Float[Tensor, "3 rows columns"]
+    """sRGB in [0, 1]."""
+    inverse_depth: Float[Tensor, "rows columns"]
+    """1 / depth, above 0 where the mask holds, 1 / world units."""
+    mask: Bool[Tensor, "rows columns"]
+    """Where there is a surface."""
+    reach: float
+    """Half-widths of the other layers that its own half-width spans."""
 
 
 class _Points(NamedTuple):
@@ -41,6 +56,7 @@ class LayeredPicture:
         inverse_depths: Sequence[Float[Tensor, "height width"]],
         masks: Sequence[Bool[Tensor, "height width"]],
         camera: Camera,
+        around: "Surroundings | None" = None,
     ):
         """Layers of one size.
 
@@ -49,6 +65,7 @@ class LayeredPicture:
             inverse_depths: 1 / depth in the camera, above 0 where the mask holds, 1 / world units.
             masks: where each layer has a surface.
             camera: theirs, perspective, batch of one.
+            around: what stands beside their picture.
 
         Raises:
             ValueError: no layers, or an orthographic camera.
@@ -60,6 +77,21 @@ class LayeredPicture:
         self._layers = [
             _points(*layer, camera) for layer in zip(images, inverse_depths, masks, strict=True)
         ]
+        self._around: _Points | None = None
+        if around is not None:
+            size = (around.mask.shape[-2], around.mask.shape[-1])
+            finer = max(1, math.ceil(self.size[0] * around.reach / size[0])) * SUBPIXELS
+            self._around = _points(
+                around.image,
+                around.inverse_depth,
+                around.mask,
+                replace(
+                    camera,
+                    intrinsics=camera.intrinsics
+                    / camera.intrinsics.new_tensor([around.reach, around.reach, 1.0, 1.0]),
+                ),
+                finer,
+            )
 
     def view(self, camera: Camera) -> Float[Tensor, "3 height width"]:
         """The layers seen by another perspective camera (batch of one), at their own size."""
@@ -73,6 +105,14 @@ class LayeredPicture:
         for layer in self._layers[1:]:
             moved = self._splat(layer, camera)
             new = moved.visible & ~merged.visible & between
+            merged = Warped(
+                torch.where(new[:, None], moved.image, merged.image),
+                torch.where(new, moved.inverse_depth, merged.inverse_depth),
+                merged.visible | new,
+            )
+        if self._around is not None:
+            moved = _close(self._splat(self._around, camera))
+            new = moved.visible & ~merged.visible
             merged = Warped(
                 torch.where(new[:, None], moved.image, merged.image),
                 torch.where(new, moved.inverse_depth, merged.inverse_depth),
@@ -113,12 +153,14 @@ class LayeredPicture:
         )
 
 
-def _points(image: Tensor, inverse_depth: Tensor, mask: Tensor, camera: Camera) -> _Points:
+def _points(
+    image: Tensor, inverse_depth: Tensor, mask: Tensor, camera: Camera, finer: int = SUBPIXELS
+) -> _Points:
     height, width = mask.shape
-    uv = pixel_grid(height * SUBPIXELS, width * SUBPIXELS)
+    uv = pixel_grid(height * finer, width * finer)
     across = (uv - camera.intrinsics[0, 2:]) / camera.intrinsics[0, :2]
     stack = torch.cat([image, inverse_depth[None], mask[None].to(image)])
-    stack = stack.repeat_interleave(SUBPIXELS, 1).repeat_interleave(SUBPIXELS, 2)
+    stack = stack.repeat_interleave(finer, 1).repeat_interleave(finer, 2)
     there = stack[4] > 0.5
     one = torch.ones_like(stack[3])
     rays = torch.cat([across, one[..., None], stack[3][..., None]], dim=-1)

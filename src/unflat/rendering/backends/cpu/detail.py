@@ -118,9 +118,11 @@ class DetailAdapter(_OverViewSpace):
     """`DetailField`, without gradients."""
 
     def refuses(self, field: DetailField | BehindField) -> str | None:
-        """Also what the reference allows, but no type: a surface of another size."""
+        """Also a surface of another size, and a sheet around the photo, which few scenes have."""
         if isinstance(field, DetailField) and field.sheet.shape != field.photo.shape:
             return "the photo and its surface differ in size"
+        if isinstance(field, DetailField) and field.beside is not None:
+            return "something stands beside the photo"
         return super().refuses(field)
 
     def arrays(self, field: DetailField, tensors: Mapping[str, Tensor]) -> Detail:
