@@ -6,6 +6,7 @@ import pytest
 from unflat.cli.evaluate_generation import Options as EvaluationOptions
 from unflat.cli.generate import Options
 from unflat.cli.main import main
+from unflat.cli.reconstruct import Options as ReconstructOptions
 from unflat.errors import UserError
 
 
@@ -52,3 +53,21 @@ def test_the_class_is_spelled_class(
     assert main(["generate", "--class", "fruit", *words]) == 2
     assert "did you mean photo/fruit or scene/fruit?" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_a_prior_is_named_for_completing_alone() -> None:
+    assert ReconstructOptions().completed_by() is None
+    assert ReconstructOptions(complete=True).completed_by() == "vq3d-prior"
+    assert ReconstructOptions(complete=True, prior="p").completed_by() == "p"
+    with pytest.raises(UserError, match=r"^--prior: draws for --complete, which is not given"):
+        ReconstructOptions(prior="p").completed_by()
+
+
+def test_completing_goes_with_detail(
+    tiny_model: Path, tiny_prior: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["reconstruct", "x.png", "--model", str(tiny_model), "--complete", "--prior"]
+    assert main([*words, str(tiny_prior), "--mode", "tokens"]) == 2
+    assert "use it with --mode detail" in capsys.readouterr().err
+    assert main([*words, "nowhere.safetensors"]) == 2
+    assert "nowhere.safetensors: there is no such model file" in capsys.readouterr().err

@@ -70,3 +70,20 @@ def test_a_mistake_gets_one_sentence(generate: Run, unflat: Run) -> None:
     done = unflat("generate", "--model", "vq3d-small")
     assert done.returncode == 2
     assert "vq3d-small.safetensors: is a model of vq3d, not of vq3d-prior" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_photo_is_completed(
+    unflat: Run, photo: Path, tiny_model: Path, tiny_prior: Path, tmp_path: Path
+) -> None:
+    words = ("--complete", "--prior", tiny_prior, "--frames", "2", "--size", "32")
+    done = unflat("reconstruct", photo, "--model", tiny_model, *words)
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "cat" / "report.json").read_text())
+    assert report["figures"]["tokens_drawn"] > 0
+    assert report["settings"]["complete"] == str(tiny_prior)
+    assert report["seconds"]["complete"] > 0
+    wrong = unflat("reconstruct", photo, "--out", "x", *words)
+    assert wrong.returncode == 2
+    assert "was trained on tokens of" in wrong.stderr
+    assert not (tmp_path / "x").exists()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
-from unflat.cli.options import Sampled, require_range
+from unflat.cli.options import Completing, Sampled, require_range
 from unflat.errors import UserError
 from unflat.terminal import Terminal
 
@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EvaluationOptions, Sampled):
+class Options(EvaluationOptions, Sampled, Completing):
     """How near generated pictures are to real ones: canonical, and turned by 5, 15 and 30 degrees.
 
     Measured in the same run: flat, the same inputs as cards without depth (what a 2D generator
     gives when it is turned), and one half of the real pictures against the other. Beside a prior
     also: what stage 1 makes of other real pictures, the best that the prior can reach; and 2D
-    prior, cards of pictures that the same prior draws without a class.
+    prior, cards of pictures that the same prior draws without a class. With --complete: scenes of
+    photos, completed and not.
     """
 
     model: str = "vq3d-small"
@@ -63,6 +64,11 @@ def run(options: Options, terminal: Terminal) -> int:
         method = find_method(options.model, ("flat",), offline=options.offline)
         if is_prior(method) and options.mode is not None:
             raise UserError(f"--mode {options.mode}: is for scenes of pictures; a prior has one.")
+        if options.completed_by() and (options.mode is not None or is_prior(method)):
+            raise UserError(
+                "--complete: compares scenes of photos completed and not; it goes with a model of "
+                "stage 1, and without --mode."
+            )
         for path in options.train:
             if not path.exists():
                 raise UserError(f"{path}: there is no such file or folder; check the spelling.")
@@ -112,7 +118,9 @@ def _evaluate(options: Options, device: str, progress: "Progress") -> "Evaluatio
             seed=options.seed,
         )
     else:
-        generators = load_generators(model, inputs, device, options.samples, options.mode)
+        generators = load_generators(
+            model, inputs, device, options.samples, options.mode, options.completed_by()
+        )
     teller = None
     if options.train:
         pictures = PictureStream(options.train, options.resolution)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
-from unflat.cli.options import require_range
+from unflat.cli.options import Completing, require_range
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(EvaluationOptions):
+class Options(EvaluationOptions, Completing):
     """How well a model reconstructs scenes whose cameras and depths are known.
 
-    Baselines are measured in the same run: the input unchanged, and the input warped by depth.
+    Baselines are measured in the same run: the input unchanged, and the input warped by depth. With
+    --complete, completed scenes are measured beside the same ones without.
     """
 
     model: str = "vq3d-small"
@@ -53,6 +54,7 @@ def run(options: Options, terminal: Terminal) -> int:
             resolution=options.resolution,
             samples=options.samples,
             device=device,
+            prior=options.completed_by(),
             seed=options.seed,
             distances=open_distances(options.lpips, device),
             progress=progress,
@@ -60,8 +62,17 @@ def run(options: Options, terminal: Terminal) -> int:
 
     def check() -> None:
         from unflat.evaluation.load import find_method
+        from unflat.hub import find
 
         find_method(options.model, offline=options.offline)
+        prior = options.completed_by()
+        if prior is not None:
+            find(prior, offline=options.offline)
 
-    settings = {"model": options.model, "resolution": options.resolution, "depth": options.depth}
+    settings = {
+        "model": options.model,
+        "resolution": options.resolution,
+        "depth": options.depth,
+        "complete": options.completed_by(),
+    }
     return run_evaluation(options, terminal, "reconstruction", "items", evaluate, settings, check)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from unflat.cli.options import (
+    PRIOR,
     Computed,
     Placed,
     Planned,
@@ -25,9 +26,6 @@ from unflat.terminal import Terminal
 if TYPE_CHECKING:
     from unflat.collection import Job, Tally
     from unflat.systems.vq3d.generate import SceneMaker
-
-PRIOR = "vq3d-prior"
-"""The model that draws tokens where none is named."""
 
 _ALWAYS = ("glb", "depth")
 _CELL = 160  # pixels of a scene in the grid

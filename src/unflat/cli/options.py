@@ -14,6 +14,9 @@ Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
+PRIOR = "vq3d-prior"
+"""The model that draws tokens where none is named."""
+
 _ENDLESS = 10**6  # an upper bound that nobody needs to be told
 
 _SECONDS = {"s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
@@ -107,6 +110,27 @@ class Sampled:
             )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UserError(f"--top-p {self.top_p:g}: must be above 0 and at most 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completing:
+    """Verbs that can complete scenes of photos."""
+
+    complete: Switch = False
+    """Draw from a prior what the photo does not show: behind things, and beside the picture."""
+    prior: str | None = None
+    """For --complete: a name from `unflat models list`, or the path of a model file; vq3d-prior if
+    not given."""
+
+    def completed_by(self) -> str | None:
+        """The prior's name or path; None without --complete.
+
+        Raises:
+            UserError: a prior is named for nothing.
+        """
+        if self.prior is not None and not self.complete:
+            raise UserError("--prior: draws for --complete, which is not given; add it.")
+        return (self.prior or PRIOR) if self.complete else None
 
 
 def seconds_of(text: str, option: str) -> float:

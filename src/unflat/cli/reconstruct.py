@@ -3,11 +3,12 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 
 from unflat.cli.options import (
+    Completing,
     Computed,
     Modelled,
     Placed,
@@ -24,12 +25,20 @@ from unflat.terminal import Terminal
 if TYPE_CHECKING:
     from unflat.collection import Job
     from unflat.data import DepthSource
+    from unflat.systems.vq3d.generate import SceneMaker
 
 _EXAMPLE_NAME = "unflat-example.png"
 
 
+class _Opened(NamedTuple):
+    """What is read once for all pictures."""
+
+    depth: "DepthSource | None"
+    maker: "SceneMaker | None"
+
+
 @dataclass(frozen=True, kw_only=True)
-class Options(Speech, Planned, Placed, Computed, Modelled):
+class Options(Speech, Planned, Placed, Computed, Modelled, Completing):
     """One photo becomes a scene to look around in; a folder of photos becomes a folder of scenes.
 
     cat.jpg gives cat/ beside you: scene, preview, orbit, viewer, report. A folder gives one
@@ -79,12 +88,12 @@ def run(options: Options, terminal: Terminal) -> int:
         return _say_plan(options, terminal, jobs, out, many)
     if options.example:
         _copy_example()
-    depth = _depth(options)
+    opened = _Opened(_depth(options), _maker(options))
     if many:
-        return _many(options, terminal, jobs, out, formats, depth)
+        return _many(options, terminal, jobs, out, formats, opened)
     report = _report(options, [jobs[0].source], terminal)
     job = Job(source=jobs[0].source, name=jobs[0].name)
-    _one(options, job, out, report, formats, depth, terminal)
+    _one(options, job, out, report, formats, opened, terminal)
     terminal.object("report", report.json())
     return 0
 
@@ -117,6 +126,11 @@ def _check(options: Options, formats: tuple[str, ...]) -> None:
     choose_device(options.device)
     check_formats(formats)
     find(options.model, offline=options.offline)
+    prior = options.completed_by()
+    if prior is not None and options.mode == "tokens":
+        raise UserError("--complete: needs what the photo shows; use it with --mode detail.")
+    if prior is not None:
+        find(prior, offline=options.offline)
 
 
 def _check_depth(options: Options, jobs: list["Job"]) -> None:
@@ -152,6 +166,22 @@ def _depth(options: Options) -> "DepthSource | None":
     )
 
 
+def _maker(options: Options) -> "SceneMaker | None":
+    """What draws unseen parts, opened once for all pictures."""
+    prior = options.completed_by()
+    if prior is None:
+        return None
+    from unflat.device import choose_device
+    from unflat.systems.vq3d.generate import open_maker
+
+    return open_maker(
+        prior,
+        options.model,
+        device=choose_device(options.device),
+        offline=options.offline,
+    )
+
+
 def _out(options: Options, inputs: list[str], jobs: list["Job"], many: bool) -> Path:
     """The result's folder for one picture; the folder of results for many."""
     if options.out is not None:
@@ -177,6 +207,7 @@ def _report(options: Options, inputs: list[str], terminal: Terminal) -> Report:
             "mode": options.mode,
             "depth": options.depth,
             "depth_from": options.depth_from,
+            "complete": options.completed_by(),
             "size": options.size,
             "frames": options.frames,
         },
@@ -190,7 +221,7 @@ def _one(
     out: Path,
     report: Report,
     formats: tuple[str, ...],
-    depth: "DepthSource | None",
+    opened: "_Opened",
     terminal: Terminal,
 ) -> None:
     """Reconstruct one picture into its folder and say so."""
@@ -199,7 +230,7 @@ def _one(
     terminal.line(_headline(options, report))
     name = Path(job.name).name
     write_result(
-        lambda: _scene(options, job, depth, report),
+        lambda: _scene(options, job, opened, report),
         out,
         report,
         name=name,
@@ -224,7 +255,7 @@ def _headline(options: Options, report: Report) -> str:
     return f"unflat {versions()['unflat']}  {model}  {report.device}  {', '.join(report.inputs)}"
 
 
-def _scene(options: Options, job: "Job", depth: "DepthSource | None", report: Report) -> Any:
+def _scene(options: Options, job: "Job", opened: "_Opened", report: Report) -> Any:
     from unflat.collection import STDIN
     from unflat.data import open_picture
     from unflat.systems.vq3d.pipeline import reconstruct_picture
@@ -232,17 +263,26 @@ def _scene(options: Options, job: "Job", depth: "DepthSource | None", report: Re
     picture: Any = job.source
     if job.source == STDIN:
         picture = open_picture(sys.stdin.buffer.read(), name="stdin")
-    return reconstruct_picture(
+    scene = reconstruct_picture(
         picture,
         model=options.model,
         fov_deg=options.fov_deg,
         device=report.device or "cpu",
         seed=options.seed,
         detail=options.mode == "detail",
-        depth=depth,
+        depth=opened.depth,
         offline=options.offline,
         report=report,
     )
+    if opened.maker is None:
+        return scene
+    from unflat.systems.vq3d.complete import complete_scene
+
+    with report.stage("complete") as stage:
+        scene, done = complete_scene(scene, opened.maker, seed=options.seed)
+        stage.note = f"{done.tokens} tokens drawn in {done.views} views"
+    report.figures |= {"tokens_drawn": done.tokens, "views_completed": done.views}
+    return scene
 
 
 def _many(
@@ -251,7 +291,7 @@ def _many(
     jobs: list["Job"],
     out: Path,
     formats: tuple[str, ...],
-    depth: "DepthSource | None",
+    opened: "_Opened",
 ) -> int:
     """Reconstruct all pictures into one folder; 3 if some failed."""
     from unflat.cli.main import DONE, SOME_FAILED
@@ -260,7 +300,7 @@ def _many(
 
     def work(job: "Job", folder: Path, report: Report) -> None:
         write_result(
-            lambda: _scene(options, job, depth, report),
+            lambda: _scene(options, job, opened, report),
             folder,
             report,
             name=Path(job.name).name,

@@ -26,6 +26,7 @@ def load_reconstructor(
     device: str = "cpu",
     samples: int | None = None,
     depth: str | None = None,
+    prior: str | None = None,
 ) -> Reconstructor:
     """The model behind the `Reconstructor` protocol, with its file's hash for the report.
 
@@ -34,6 +35,7 @@ def load_reconstructor(
         device: where it runs.
         samples: intervals per ray; the system's default for evaluation if not given.
         depth: for ``depth-warp``: see `load_estimator`.
+        prior: a model that completes scenes; adds the mode ``completed``.
 
     Raises:
         UserError: there is no such model, or it is not one that reconstructs.
@@ -45,6 +47,8 @@ def load_reconstructor(
             else f"--depth {depth}: is for --model depth-warp; "
             f"{Path(model).stem} has its own depth or none."
         )
+    if model in BASELINES and prior is not None:
+        raise UserError(f"--complete {prior}: is for models of tokens; {model} has none.")
     if model in BASELINES:
         estimator = None if depth is None else load_estimator(depth, device, samples)
         return Baseline(str(model), depth=estimator)
@@ -60,8 +64,13 @@ def load_reconstructor(
             "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
         }
     title = path.stem if path.stem != "model" else path.parent.name
+    maker = None
+    if prior is not None:
+        from unflat.systems.vq3d.generate import open_maker
+
+        maker = open_maker(prior, path, device=device)
     return Vq3dReconstructor(
-        load(path), title, facts=facts, samples=samples or SAMPLES, device=device
+        load(path), title, facts=facts, samples=samples or SAMPLES, device=device, maker=maker
     )
 
 
@@ -127,6 +136,7 @@ def load_generators(
     device: str = "cpu",
     samples: int | None = None,
     mode: str | None = None,
+    prior: str | None = None,
 ) -> list[Generator]:
     """A generator and the 2D-only reference it stands beside.
 
@@ -136,6 +146,7 @@ def load_generators(
         device: where it runs.
         samples: intervals per ray; the system's default for evaluation if not given.
         mode: of a model that has several; the last of them if not given.
+        prior: a model that completes scenes: measured completed, and not, whatever the mode.
 
     Raises:
         UserError: there is no such model, or it has no such mode.
@@ -147,8 +158,11 @@ def load_generators(
         return [flat]
     from unflat.evaluation.vq3d import Vq3dReconstructions, Vq3dReconstructor
 
-    system = load_reconstructor(model, device, samples)
+    system = load_reconstructor(model, device, samples, prior=prior)
     assert isinstance(system, Vq3dReconstructor)  # no other system reconstructs yet
+    if prior is not None:
+        both = [Vq3dReconstructions(system, inputs, name) for name in ("completed", "detail")]
+        return [*both, flat]
     if mode is not None and mode not in system.modes:
         raise UserError(f"--mode {mode}: {system.name} has only {', '.join(system.modes)}.")
     return [Vq3dReconstructions(system, inputs, mode), flat]

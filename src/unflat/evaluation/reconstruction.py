@@ -84,6 +84,7 @@ def evaluate_reconstruction(
     resolution: int | None = None,
     samples: int | None = None,
     device: str = "cpu",
+    prior: str | None = None,
     seed: int = 0,
     distances: dict[str, Distance] | None = None,
     progress: Progress | None = None,
@@ -99,6 +100,7 @@ def evaluate_reconstruction(
         resolution: side in pixels at which all is compared; the model's own if not given.
         samples: intervals per ray; the system's default for evaluation if not given.
         device: where the model runs.
+        prior: a model that draws what the photo does not show, for the mode ``completed``.
         seed: of the pixel pairs of ordinal accuracy.
         distances: further distances of two pictures by name, as ``lpips-vgg``.
         progress: is told how many of how many scenes and photo batches are done.
@@ -109,7 +111,7 @@ def evaluate_reconstruction(
     from unflat.evaluation.load import load_reconstructor
 
     return evaluate_reconstructor(
-        load_reconstructor(model, device, samples, depth),
+        load_reconstructor(model, device, samples, depth, prior),
         data,
         photos=photos,
         limit=limit,

@@ -19,6 +19,8 @@ from unflat.geometry.trajectory import turn_about_pivot
 from unflat.nn.quantize import Quantized
 from unflat.rendering.render import RenderOptions, RenderOutput, render
 from unflat.systems.vq3d.autoencoder import Autoencoder, Encoded, SceneField
+from unflat.systems.vq3d.complete import complete
+from unflat.systems.vq3d.generate import SceneMaker
 from unflat.systems.vq3d.pipeline import USUAL_SHIFT, detail_field, has_detail, token_field
 
 SAMPLES = 48
@@ -76,6 +78,8 @@ class Vq3dReconstructor:
         facts: further things the report should keep, as the file's hash.
         samples: intervals per ray, canonical and novel.
         device: where it runs.
+        maker: a prior over the same model's tokens: adds the mode ``completed``, which is detail
+            with what the photo does not show drawn by it.
     """
 
     def __init__(
@@ -86,7 +90,9 @@ class Vq3dReconstructor:
         facts: dict[str, object] | None = None,
         samples: int = SAMPLES,
         device: str = "cpu",
+        maker: SceneMaker | None = None,
     ) -> None:
+        self.maker = maker
         self.model = model.eval().to(device)
         self.name = name
         self.facts = facts or {}
@@ -95,11 +101,14 @@ class Vq3dReconstructor:
         self.resolution = model.config.resolution
         self.codebook_sizes = model.codebook_sizes or None
         self.modes: tuple[Mode, ...] = ("tokens", "detail") if has_detail(model) else ("tokens",)
+        if maker is not None and has_detail(model):
+            self.modes = ("tokens", "completed", "detail")  # the last is the usual one
 
     def describe(self) -> dict[str, object]:
         """Samples per ray, parameters and what the file says of itself."""
         parameters = sum(weights.numel() for weights in self.model.parameters())
-        return {"samples": self.samples, "parameters": parameters, **self.facts}
+        prior = {} if self.maker is None else {"completed by": self.maker.name}
+        return {"samples": self.samples, "parameters": parameters, **prior, **self.facts}
 
     @torch.no_grad()
     def reconstruct(
@@ -124,13 +133,23 @@ class Vq3dReconstructor:
                 ),
                 encoded.features[one],
             )
-            if mode == "detail":
+            if mode != "tokens":
                 field = detail_field(self.model, alone, images[one], photos[one])
+                field = self._completed(field) if mode == "completed" else field
             else:
                 field = token_field(self.model, alone)
             fields.append(field)
             views.append(self.canonical(field, photos.shape[-1]))
         return self.scenes_of(fields, views, encoded.quantized.indices)
+
+    def _completed(self, field: DetailField) -> DetailField:
+        """Completed as `unflat reconstruct --complete` does, under its frame."""
+        assert self.maker is not None  # else there is no such mode
+        looked_at = field.with_frame(replace(field.frame, b=USUAL_SHIFT))
+        generator = torch.Generator(self.device).manual_seed(0)
+        way = self.maker.sampling
+        done = complete(looked_at, self.model, self.maker.prior, generator, sampling=way)
+        return done.field.with_frame(field.frame)
 
     def scenes_of(
         self,
