@@ -96,3 +96,15 @@ def test_a_window_that_no_picture_holds_is_refused(
         assert train(*given, out="a") == 2
         said = capsys.readouterr().err
         assert f'"crop" is {crop}; it must be a power of 2 from 16' in said
+
+
+def test_a_paper_sized_run_is_priced_without_being_built(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    same = ("train", "vq3d-autoencoder", "--data", "made/train.tar", "--out", "a", "--dry-run")
+    assert main([*same, "--preset", "paper-compcars"]) == 0
+    said = capsys.readouterr().out
+    assert "665 M parameters and 48 M of critics; 5.0 TFLOP a picture, 187 epochs" in said
+    assert "at least 89 H100-hours" in said
+    assert "would train 100000 steps" in said
+    assert not Path("a").exists()

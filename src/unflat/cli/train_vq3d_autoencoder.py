@@ -18,8 +18,14 @@ if TYPE_CHECKING:
     from unflat.data import PictureDataset
     from unflat.systems.vq3d.config import Config
     from unflat.systems.vq3d.loss_config import LossConfig
+    from unflat.systems.vq3d.paper import PaperRun
     from unflat.systems.vq3d.recipe import Vq3dRecipe
     from unflat.training import TrainConfig, TrainResult
+
+Preset = Literal[
+    "tiny", "small", "bundle128", "base", "paper", "paper-imagenet256", "paper-compcars"
+]
+"""Names of `unflat.systems.vq3d.PRESETS`."""
 
 _START_PICTURES = 1024
 """Pictures from whose principal components the linear path starts."""
@@ -33,11 +39,13 @@ class Options(TrainingOptions):
     beside a picture teaches depth. Ctrl-C saves; the same command with --resume goes on.
     """
 
-    preset: Literal["tiny", "small", "bundle128", "base", "paper"] | None = None
-    """Size of the model: 32, 64, 128, 128, 256 pixels; small if not given."""
-    losses: Literal["base", "critics", "no-novel-critic", "accumulated"] | None = None
+    preset: Preset | None = None
+    """Size of the model: 32, 64, 128, 128, 256 pixels; small if not given. The last two are whole
+    runs, with their losses and schedule; --dry-run tells what they cost."""
+    losses: Literal["base", "critics", "no-novel-critic", "accumulated", "paper"] | None = None
     """What is minimised: base has no critics; critics has a perceptual term and critics of
-    canonical and novel views; the others are that without one thing. base if not given."""
+    canonical and novel views; the next two are that with one thing other; paper is it at 256 px.
+    base if not given."""
     lpips: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
     """Weights of LPIPS, trunk and heads, for the perceptual term; unflat's own network if not
     given."""
@@ -65,6 +73,7 @@ def run(options: Options, terminal: Terminal) -> int:
     )
     from unflat.systems.vq3d.config import PRESETS
     from unflat.systems.vq3d.loss_config import LOSSES
+    from unflat.systems.vq3d.paper import RUNS
     from unflat.systems.vq3d.recipe import Vq3dRecipe
     from unflat.training import TrainConfig, train
 
@@ -75,7 +84,8 @@ def run(options: Options, terminal: Terminal) -> int:
     loss = changed(LOSSES[about["losses"]], before.get("loss", {}), '"loss"')
     _require_start(options, model, loss)
     named = named_settings(options, about)
-    config = changed(TrainConfig(), {**before.get("train", {}), **named}, "training")
+    schedule = RUNS[about["preset"]]().train if about["preset"] in RUNS else TrainConfig()
+    config = changed(schedule, {**before.get("train", {}), **named}, "training")
     report = Report(
         "train",
         inputs=about["data"],
@@ -89,13 +99,16 @@ def run(options: Options, terminal: Terminal) -> int:
         stage.note = counts_of(datasets)
     batches = mix(about, datasets, config)
     torch.manual_seed(config.seed)  # the first weights are drawn from it
-    recipe = Vq3dRecipe(model, loss, _perceptual(about, loss))
+    with torch.device("meta" if options.dry_run else "cpu"):
+        recipe = Vq3dRecipe(model, loss, _perceptual(about, loss))
     parameters = sum(weight.numel() for weight in recipe.model.parameters())
     terminal.line(
         f"vq3d-autoencoder {model.resolution} px, {parameters / 1e6:.1f} M parameters, "
         f"{batches.batch_size} pictures a step, to {options.out}"
     )
     if options.dry_run:
+        if about["preset"] in RUNS:
+            _say_cost(RUNS[about["preset"]](), model, loss, config, terminal)
         return say_plan(options, terminal, config, parameters)
     if options.init is None and not options.resume:
         _start(recipe, datasets, config)
@@ -127,8 +140,9 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     """
     if options.resume and options.losses not in (None, before.get("losses", "base")):
         raise UserError(
-            f"--losses {options.losses}: the run in {options.out} has {before.get('losses')}; "
-            "resume it without the option, or start another with --init."
+            f"--losses {options.losses}: the run in {options.out} has "
+            f"{before.get('losses', 'base')}; resume it without the option, or start another with "
+            "--init."
         )
     named = {
         "data": list(options.data),
@@ -141,7 +155,26 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
         "lpips": [str(path) for path in options.lpips],
     }
     chosen = {key: value for key, value in named.items() if value}
-    return {**named, "preset": "small", "losses": "base", **before, **chosen}
+    about = {**named, "preset": "small", **before, **chosen}
+    usual = "paper" if about["preset"].startswith("paper-") else "base"
+    return {**about, "losses": about["losses"] or usual}
+
+
+def _say_cost(
+    run: "PaperRun", model: "Config", loss: "LossConfig", config: "TrainConfig", terminal: Terminal
+) -> None:
+    """What a run of the paper's size needs, with what was changed in it."""
+    from dataclasses import replace
+
+    from unflat.systems.vq3d.paper import cost
+
+    needs = cost(replace(run, config=model, loss=loss, train=config))
+    terminal.line(
+        f"{needs.parameters / 1e6:.0f} M parameters and {needs.critic_parameters / 1e6:.0f} M of "
+        f"critics; {needs.flop_per_picture / 1e12:.1f} TFLOP a picture, {needs.epochs:.0f} epochs "
+        f"of {run.pictures:,} pictures: at least {needs.gpu_hours:.0f} H100-hours, twice or three "
+        "times that in practice."
+    )
 
 
 def _require_start(options: Options, model: "Config", loss: "LossConfig") -> None:

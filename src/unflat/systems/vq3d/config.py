@@ -173,4 +173,12 @@ def paper() -> Config:
     )
 
 
-PRESETS = {"tiny": tiny, "small": small, "bundle128": bundle128, "base": base, "paper": paper}
+PRESETS = {
+    "tiny": tiny,
+    "small": small,
+    "bundle128": bundle128,
+    "base": base,
+    "paper": paper,
+    "paper-imagenet256": paper,
+    "paper-compcars": paper,
+}

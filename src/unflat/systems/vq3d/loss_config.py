@@ -114,5 +114,19 @@ LOSSES = {
     "critics": _WHOLE,
     "no-novel-critic": replace(_WHOLE, novel_critic_weight=0.0),
     "accumulated": replace(_WHOLE, depth="accumulated"),
+    "paper": replace(
+        _WHOLE,
+        crop=128,
+        critic_width=128,
+        critic_widest=512,
+        critic_lr_scale=20.0,
+        rows=64,
+        columns=64,
+        novel_rays=1024,
+        novel_samples=48,
+        unrounded_share=0.05,
+    ),
 }
-"""Named objectives: without critics, the paper's whole, and the whole with one thing other."""
+"""Named objectives: without critics, the whole, and the whole with one thing other. ``paper`` is
+the whole at 256 px: critics of StyleGAN2's size on half the side, more rays, and the first steps
+without rounding, which a model without the linear start needs."""

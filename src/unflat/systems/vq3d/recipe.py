@@ -265,7 +265,8 @@ class Vq3dRecipe:
 
 def own_distance() -> nn.Module:
     """Distance of pictures by the features that come with unflat, its weights frozen."""
-    return frozen(FeatureDistance(load_features(find(FEATURES))))
+    with torch.device("cpu"):  # also where a model is only counted, on the meta device
+        return frozen(FeatureDistance(load_features(find(FEATURES))))
 
 
 def _choose(side: int, count: int, generator: torch.Generator) -> Tensor:
