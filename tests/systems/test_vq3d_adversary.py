@@ -138,13 +138,13 @@ def test_the_penalty_comes_every_so_many_steps_and_counts_as_often():
         return float(terms["critic"].detach())
 
     hits = 0
-    for seed in range(40):
+    for seed in range(20):
         never, always, lazy = (critic(recipe, seed) for recipe in recipes)
         assert always > never
         if lazy != pytest.approx(never, rel=1e-5):
             hits += 1
             assert lazy - never == pytest.approx(4 * (always - never), rel=1e-3)
-    assert 3 <= hits <= 17  # a quarter of 40, within some three standard deviations
+    assert 1 <= hits <= 11  # a quarter of 20, within three standard deviations
 
 
 def test_without_a_weight_the_penalty_follows_the_rule_of_thumb():
@@ -297,6 +297,7 @@ def run(recipe: Vq3dRecipe, out: Path, steps: int = 4, **how) -> None:
     train(recipe, Pictures(), settings(steps), out, on_event=silent, **how)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_with_critics_goes_on_to_the_same_weights(tmp_path):
     run(made(PLAYED), tmp_path / "whole")
 
@@ -402,6 +403,7 @@ def test_named_objectives_are_what_they_say():
         made(dataclasses.replace(PLAYED, crop=64))
 
 
+@pytest.mark.slow
 def test_a_critic_finds_the_difference_and_the_model_yields():
     """Against critics alone, without a pixel term: the model's pictures come to look real."""
     torch.manual_seed(0)
