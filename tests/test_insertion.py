@@ -13,7 +13,7 @@ from unflat.export import Mesh
 from unflat.fields import ComposedField, CutoutField, EditedField, Placed
 from unflat.geometry import Camera, Placement
 from unflat.geometry.trajectory import turn_about_pivot
-from unflat.insertion import foreground_cut
+from unflat.insertion import find_subject, foreground_cut
 from unflat.scene import Scene
 
 BEHIND = Placement(x=-0.2, y=0.0, nearness=0.5, size=0.3)
@@ -262,6 +262,46 @@ def test_a_cut_parts_two_heaps(values, expected):
     assert low < foreground_cut(values) < high
 
 
+def test_the_subject_is_what_stands_on_the_ground():
+    """A floor that comes nearer downwards, a wall far behind, a box on the floor."""
+    rows = torch.linspace(-1, 1, 64)[:, None].expand(64, 64)
+    picture = (0.4 + 0.4 * rows).clamp_min(0.1)
+    box = torch.zeros(64, 64, dtype=torch.bool)
+    box[20:50, 24:40] = True
+    picture = torch.where(box, 0.8, picture)
+    found = find_subject(picture, None)
+    assert (found.mask == box).float().mean() > 0.97
+    assert torch.equal(find_subject(picture, 0.1).mask[24:], found.mask[24:])
+    wall = torch.where(box, 0.8, 0.3)
+    assert torch.equal(find_subject(wall, None).mask, box), "without a ground, what is near"
+    slope = 0.4 + 0.4 * rows
+    assert find_subject(slope, 0.2).mask.any(), "a ground alone is a subject, too"
+
+
+def test_of_another_scene_a_mask_says_what_is_put_in():
+    mask = torch.zeros(SIDE, SIDE, dtype=torch.bool)
+    mask[:, 14:30] = True  # the right half of the square, and wall
+    scene, where = room(), Placement(x=0.5, nearness=0.6, size=0.3)
+    edited = scene.insert(room(), where, mask=mask)
+    assert isinstance(edited.field, EditedField)
+    part = edited.field.objects[0].field
+    assert isinstance(part, CutoutField)
+    assert torch.equal(part.mask[0, 0] > 0.5, mask)
+    near = scene.insert(room(), where, mask=mask, farthest=0.5).field.objects[0].field
+    assert torch.equal(near.mask[0, 0] > 0.5, mask & square())
+
+
+def test_an_object_can_stand_on_what_is_seen():
+    scene = room()
+    assert scene.nearness_at(-0.3, 0.0) == pytest.approx(SQUARE)
+    assert scene.nearness_at(1.0, -1.0) == pytest.approx(WALL)
+    where = Placement(x=0.5, y=-0.4, nearness=scene.nearness_at(0.5, -0.4), size=0.4, stands=True)
+    rows = green(scene.insert(ball(), where).render().rgb[0]).any(1).nonzero().flatten()
+    # The ball fills 1 / 1.2 of its box: its lowest point is a little above the box's.
+    lowest = SIDE * (1 + 0.4 - 0.4 * (1 - 1 / 1.2)) / 2
+    assert float(rows.max()) + 0.5 == pytest.approx(lowest, abs=1.5)
+    assert where.depth(scene.field.frame) == pytest.approx(depth_of(WALL), rel=1e-5)
+
+
 def test_a_flat_picture_is_cut_nowhere():
     assert foreground_cut(torch.full((4, 4), 0.3)) == pytest.approx(0.3)
-    assert square().any()

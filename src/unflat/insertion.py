@@ -4,9 +4,10 @@ placed = inserted(read_object_mesh("chair.glb"), Placement(y=-0.4, size=0.5), fr
 """
 
 import math
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from unflat.data.object_mesh import ObjectSurface, surface_of_mesh
@@ -28,6 +29,11 @@ Where = Placement | Float[Tensor, "4 4"]
 
 _TURN_OVER = similarity(rotation=torch.diag(torch.tensor(OBJECT_TO_SCENE)))
 _CELLS = 64  # of the histogram that a cut is found in
+_TRIALS = 200  # planes through three pixels
+_LEAST_SLOPE = 0.05  # of normalised disparity over half a picture: walls have less
+_ON_GROUND, _STANDS_OUT = 0.015, 0.05  # of normalised disparity
+_LEAST_GROUND = 1 / 3  # of the lower half
+_LEAST_SUBJECT = 0.02  # of what is near; with less, the plane was the subject itself
 
 
 def inserted(
@@ -74,28 +80,29 @@ def inserted_scene(
     other: ViewSpaceField | DetailField | EditedField,
     where: Where,
     frame: Frame,
-    farthest: float,
+    kept: "Subject",
     *,
     nearest: float = 0.0,
 ) -> list[Inserted]:
-    """The near part of another scene and the objects in it, with their places.
+    """The subject of another scene and the objects in it, with their places.
 
     Args:
         other: its field; its object world is its scene world turned upright.
-        where: its near part goes.
+        where: its subject goes.
         frame: of the scene that it goes into.
-        farthest: normalised disparity down to which it is taken.
+        kept: what of it is taken.
         nearest: depth that it may not come before, world units.
 
     Raises:
-        UserError: it would reach into the camera, or nothing of it is that near.
+        UserError: it would reach into the camera, or nothing of it is kept.
     """
     base = other.base if isinstance(other, EditedField) else other
     try:
-        cutout = CutoutField(base, farthest)
+        cutout = CutoutField(base, kept.farthest, kept.mask[None, None].float())
     except ValueError as error:
         raise UserError(
-            f"farthest {farthest:g}: nothing of the inserted scene is that near; give less."
+            f"farthest {kept.farthest:g}: nothing of the inserted scene is that near (and in its "
+            "mask, if one is given); give less."
         ) from error
     if isinstance(where, Placement):
         corners = cutout.bounds * torch.tensor(OBJECT_TO_SCENE)
@@ -106,6 +113,35 @@ def inserted_scene(
         Inserted(cutout, to_world),
         *(Inserted(part, to_world @ placement) for part, placement in further),
     ]
+
+
+class Subject(NamedTuple):
+    """What of a scene's canonical picture is taken."""
+
+    farthest: float
+    """Normalised disparity below which nothing is."""
+    mask: Bool[Tensor, "height width"]
+    """Pixels of which something is."""
+
+
+def find_subject(disparity: Float[Tensor, "height width"], farthest: float | None) -> Subject:
+    """What stands in the foreground: near, and not part of the ground.
+
+    Near is what Otsu's threshold says. The ground is a plane, and a plane's disparity is linear in
+    the picture: the one that most pixels of the lower half lie on, if these are a third of them.
+
+    Args:
+        disparity: normalised, of what the canonical camera sees.
+        farthest: keep what is nearer, whatever the threshold.
+    """
+    cut = foreground_cut(disparity) if farthest is None else farthest
+    near = disparity >= cut
+    ground = _ground(disparity)
+    if ground is None:
+        return Subject(cut, near)
+    standing = near & (disparity - ground > _STANDS_OUT)
+    enough = standing.sum() >= _LEAST_SUBJECT * near.sum()
+    return Subject(cut, standing if enough else near)
 
 
 def foreground_cut(disparity: Float[Tensor, "height width"]) -> float:
@@ -125,6 +161,34 @@ def foreground_cut(disparity: Float[Tensor, "height width"]) -> float:
     between = below * above * (means[1] - means[0]).square()
     best = int(between.argmax())
     return low + (best + 1) * (high - low) / _CELLS
+
+
+def _ground(disparity: Float[Tensor, "height width"]) -> Float[Tensor, "height width"] | None:
+    """Disparity of the ground's plane over the whole picture, if there seems to be one."""
+    height, width = disparity.shape
+    v, u = torch.meshgrid(
+        torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij"
+    )
+    everywhere = torch.stack([u, v, torch.ones_like(u)], dim=-1)
+    places, values = everywhere[height // 2 :].reshape(-1, 3), disparity[height // 2 :].flatten()
+    generator = torch.Generator().manual_seed(0)
+    chosen = torch.randint(len(values), (_TRIALS, 3), generator=generator)
+    corners = places[chosen]
+    corners = corners[torch.linalg.det(corners).abs() > 0.05]  # not on a line
+    chosen = chosen[torch.linalg.det(places[chosen]).abs() > 0.05]
+    planes = torch.linalg.solve(corners, values[chosen])
+    planes = planes[
+        planes[:, 1] > _LEAST_SLOPE
+    ]  # nearer below: what one stands on, not a wall or a ceiling
+    if len(planes) == 0:
+        return None
+    lies_on = (places @ planes.T - values[:, None]).abs() < _ON_GROUND
+    best = int(lies_on.sum(0).argmax())
+    own = lies_on[:, best]
+    if own.double().mean() < _LEAST_GROUND:
+        return None
+    plane = torch.linalg.lstsq(places[own], values[own, None]).solution[:, 0]
+    return everywhere @ plane
 
 
 def _light_on(turn: float) -> tuple[float, float, float]:

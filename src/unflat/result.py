@@ -208,6 +208,7 @@ def write_preview(scene: "Scene", folder: Path) -> None:
     side = _PREVIEW_WIDTH // _PREVIEW_PICTURES
     front = scene.render(size=(side, side))
     label = "reconstruction" if scene.header.source else "front"
+    label = "edited" if scene.is_edited else label
     pictures: list[tuple[str, Any]] = [(label, front.rgb[0])]
     if scene.photo is not None and scene.header.source:  # a generated scene shows itself
         write_png(scene.photo, folder / "input.png")

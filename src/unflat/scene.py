@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 from torch.nn import functional
 
@@ -36,7 +36,7 @@ from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.viewspace import ViewSpaceField, ray_limits
 from unflat.geometry.camera import Camera
 from unflat.geometry.trajectory import orbit, spiral, wiggle
-from unflat.insertion import Where, foreground_cut, inserted, inserted_scene
+from unflat.insertion import Subject, Where, find_subject, inserted, inserted_scene
 from unflat.rendering.layered import LayeredPicture, Surroundings
 from unflat.rendering.objects import FurnishedPicture
 from unflat.rendering.render import RenderOptions, RenderOutput, render
@@ -50,6 +50,7 @@ _PATHS = {"orbit": orbit, "spiral": spiral, "wiggle": wiggle}
 _HIDDEN_SIDE = 96  # pixels of the layer behind the visible one
 _JUMP = 0.05  # of normalised disparity; behind such a step something is hidden
 _BEHIND = 0.35  # of the way from the farthest surface around to the visible one
+_SUBJECT_SIDE = 128  # pixels of the picture in which a scene's subject is looked for
 _REACH = 0.06  # share of the picture's side around a step that a small move can uncover
 
 
@@ -292,17 +293,20 @@ class Scene:
         *,
         resolution: int = RESOLUTION,
         farthest: float | None = None,
+        mask: Bool[Tensor, "height width"] | None = None,
     ) -> "Scene":
         """This scene with something put into it; occlusion is right, light and shadows are not.
 
         Args:
             other: a mesh (`unflat.data.read_object_mesh`); a field of colours with bounds, in the
-                object world; or another scene, of which the near part is taken.
+                object world; or another scene, of which the subject is taken.
             where: a `Placement`, or a 4x4 similarity from the object world (y up, front +z) to
                 this scene's world.
             resolution: voxels along the longest side of a mesh or field.
             farthest: normalised disparity down to which a scene is taken; what parts its near from
                 its far best, if absent.
+            mask: what of an inserted scene's picture is taken; what stands on its ground, if
+                absent.
 
         Raises:
             UserError: the place is outside the scene, or nothing of the other scene is that near.
@@ -310,13 +314,33 @@ class Scene:
         frame = self.field.frame
         nearest, _ = ray_limits(frame)
         if isinstance(other, Scene):
-            cut = foreground_cut(other._surface(64)) if farthest is None else farthest
-            new = inserted_scene(other.field, where, frame, cut, nearest=nearest)
+            kept = find_subject(other._surface(_SUBJECT_SIDE), farthest)
+            if mask is not None:
+                kept = Subject(kept.farthest if farthest is not None else 0.0, mask)
+            new = inserted_scene(other.field, where, frame, kept, nearest=nearest)
         else:
             new = [inserted(other, where, frame, nearest=nearest, resolution=resolution)]
         older = self.field.objects if isinstance(self.field, EditedField) else []
         field = EditedField(self._ground, [*older, *new])
         return Scene(field, self.header, max_angle=self.max_angle, picture=self._picture)
+
+    def nearness_at(self, x: float, y: float) -> float:
+        """Nearness of what the reconstruction shows at a point of the picture, for a `Placement`.
+
+        Args:
+            x: -1 at the left border, 1 at the right one.
+            y: -1 at the lower border, 1 at the upper one.
+        """
+        surface = self._surface(*self.size)
+        height, width = surface.shape
+        column = min(max(int((x + 1) / 2 * width), 0), width - 1)
+        row = min(max(int((1 - y) / 2 * height), 0), height - 1)
+        return min(max(float(surface[row, column]), 0.0), 1.0)
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether something was put into it."""
+        return isinstance(self.field, EditedField)
 
     def without_objects(self) -> "Scene":
         """The scene as it was reconstructed."""

@@ -149,3 +149,40 @@ def test_a_wrong_key_in_a_config_is_named(said: Said, tmp_path: Path) -> None:
         "train", "vq3d-autoencoder", "--out", "a", "--data", "empty", "--config", "c.json"
     )
     assert sentence.startswith('"loss": there is no depht; choose from depth')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--insert", "a.glb", "--at", "0,0"], "lost: there is no such file; give a scene"),
+        (["done", "--insert", "a.glb", "--at", "0,0"], "done: holds no scene.safetensors"),
+        (["s.safetensors", "--insert", "a.glb", "--at", "0"], "--at 0: is no place; write X,Y or"),
+        (["s.safetensors", "--insert", "a.glb", "--at", "0,x"], "--at 0,x: is no place; write X,Y"),
+        (
+            ["s.safetensors", "--insert", "a.glb", "--at", "-1.5,0,0"],
+            "--at X -1.5: is outside the scene; must be from -1, the picture's left border, to 1",
+        ),
+        (
+            ["s.safetensors", "--insert", "a.glb", "--at", "0,0,2"],
+            "--at Z 2: is outside the scene; must be from 0, the scene's farthest depth, to 1, its",
+        ),
+        (
+            ["s.safetensors", "--insert", "a.glb", "--at", "0,0", "--object-size", "5"],
+            "--object-size 5: must be from 0.001 to 2 of the visible height.",
+        ),
+        (
+            ["s.safetensors", "--insert", "empty", "--at", "0,0"],
+            "empty: holds no scene.safetensors; give a result folder.",
+        ),
+        (
+            ["s.safetensors", "--insert", "a.glb", "--at", "0,0", "--farthest", "2"],
+            "--farthest 2: must be from 0 to 1 (farthest to nearest).",
+        ),
+    ],
+)
+def test_what_cannot_be_put_in_is_a_sentence(
+    said: Said, arguments: list[str], sentence: str
+) -> None:
+    Path("s.safetensors").write_bytes(b"")
+    first = [] if not arguments[0].startswith("--") else ["lost"]
+    assert said("edit", *first, *arguments).startswith(sentence)

@@ -58,6 +58,20 @@ def test_a_scene_of_tokens_is_cut_by_depth_alone():
     assert base()(points).density[0, 1] > 0
 
 
+@pytest.mark.parametrize("field", [base(), room().field], ids=["tokens", "detail"])
+def test_a_mask_keeps_its_pixels_alone(field):
+    mask = torch.zeros(1, 1, 2, 2)
+    mask[..., 0, 0] = 1  # the left upper quarter
+    cutout = CutoutField(field, 0.25, mask)
+    depth = depth_of(0.28)
+    points = torch.tensor([[[-0.2, -0.2, 1.0], [0.2, -0.2, 1.0], [-0.2, 0.2, 1.0]]]) * depth
+    inside, right, below = cutout(points).density[0]
+    assert inside > 0
+    assert right == below == 0
+    assert float(cutout.bounds[1, 0]) <= 0
+    assert float(cutout.bounds[1, 1]) <= 0
+
+
 def test_nothing_that_near_is_refused():
     with pytest.raises(ValueError, match=r"nothing is nearer than 0.9"):
         CutoutField(room().field, 0.9)

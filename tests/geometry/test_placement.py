@@ -36,6 +36,15 @@ def test_the_middle_of_the_box_is_seen_where_the_person_points(x: float, y: floa
     assert float(depth[0]) == pytest.approx(place.depth(FRAME))
 
 
+def test_what_stands_has_its_underside_at_the_place() -> None:
+    place = Placement(x=0.2, y=-0.5, nearness=0.6, turn=0.4, stands=True)
+    matrix = place.matrix(LOW, HIGH, FRAME)
+    under = torch.tensor([0.0, 0.0, 0.0])  # the middle of the lowest side of the box
+    uv, depth = camera().project((matrix[:3, :3] @ under + matrix[:3, 3])[None])
+    torch.testing.assert_close(uv[0], torch.tensor([0.6, 0.75]))
+    assert float(depth[0]) == pytest.approx(place.depth(FRAME))
+
+
 def test_the_longest_side_is_a_share_of_the_visible_height() -> None:
     place = Placement(nearness=0.3, size=0.25)
     points = placed(place)

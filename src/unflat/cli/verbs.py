@@ -26,6 +26,7 @@ VERBS = {
         module="unflat.cli.generate",
         summary="a class name becomes new scenes to look around in",
     ),
+    "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
     "render": Verb(module="unflat.cli.render", summary="a scene becomes a video of a camera path"),
     "export": Verb(
         module="unflat.cli.export", summary="a scene becomes GLB, PLY, OBJ, splats, depth, HTML"

@@ -93,6 +93,7 @@ def _pack_edited(field: EditedField) -> tuple[dict[str, Any], dict[str, Tensor]]
     for index, (part, placement) in enumerate(field.objects):
         if isinstance(part, CutoutField):
             about, own = pack_field(part.base)
+            own["mask"] = (part.mask > 0.5).to(torch.uint8)
             objects.append({"kind": "cutout", "farthest": part.farthest, "base": about})
         else:
             about, own = _pack_voxels(part)
@@ -108,7 +109,8 @@ def _unpack_edited(about: dict[str, Any], tensors: dict[str, Tensor]) -> EditedF
         start = f"object{index}/"
         own = {name[len(start) :]: tensors[name] for name in tensors if name.startswith(start)}
         if kind["kind"] == "cutout":
-            part = CutoutField(_unpack_base(kind["base"], own), kind["farthest"])
+            base, mask = _unpack_base(kind["base"], own), own["mask"].float()
+            part = CutoutField(base, kind["farthest"], mask)
         elif kind["kind"] == "voxels":
             part = _unpack_voxels(kind, own)
         else:

@@ -21,7 +21,7 @@ _LARGEST = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """The middle of an object's box in the canonical picture, its size there, and its turn.
+    """Where the middle of an object's box goes in the canonical picture, its size, its turn.
 
     Raises:
         UserError: a number outside its range.
@@ -37,6 +37,8 @@ class Placement:
     """Longest side of the object, as a share of the visible height at its depth."""
     turn: float = 0.0
     """About the object's upright axis, radians, counter-clockwise seen from above."""
+    stands: bool = False
+    """The place is that of the middle of its underside, not of its middle."""
 
     def __post_init__(self) -> None:
         for name, low, high, meaning in (
@@ -58,7 +60,7 @@ class Placement:
             raise UserError(f"placement turn {self.turn}: is no angle; give a number.")
 
     def depth(self, frame: Frame) -> float:
-        """True depth of the object's middle, world units."""
+        """True depth of the object's middle, or of its underside's, world units."""
         disparity = frame.d_far + (frame.d_near - frame.d_far) * self.nearness
         return frame.a / (disparity - frame.b)
 
@@ -90,7 +92,10 @@ class Placement:
         middle = torch.tensor([self.x / frame.focal_true, -self.y / frame.focal_true, 1.0]) * depth
         matrix = torch.eye(4)
         matrix[:3, :3] = unit * depth * rotation
-        matrix[:3, 3] = middle - matrix[:3, :3] @ ((lowest + highest) / 2)
+        anchor = (lowest + highest) / 2
+        if self.stands:
+            anchor = torch.stack([anchor[0], lowest[1], anchor[2]])
+        matrix[:3, 3] = middle - matrix[:3, :3] @ anchor
         return matrix
 
     def _check_near(self, reach: float, depth: float, frame: Frame, nearest: float) -> None:

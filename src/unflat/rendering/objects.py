@@ -141,7 +141,8 @@ def cutout_front(
         rgb = functional.interpolate(base.photo, size, mode="area")[0]
         normalised = functional.interpolate(base.disparity, size, mode="nearest")[0, 0]
         assumed = frame.d_far + (frame.d_near - frame.d_far) * normalised
-        return rgb, (assumed - frame.b) / frame.a, normalised >= cutout.farthest
+        mask = functional.interpolate(cutout.mask, size, mode="nearest")[0, 0] > 0.5
+        return rgb, (assumed - frame.b) / frame.a, mask
     side = min(_CUTOUT_SIDE, *size)
     low, high = cutout.bounds
     options = RenderOptions(
