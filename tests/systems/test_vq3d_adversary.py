@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unflat.geometry import Camera
+from unflat.losses import generator_logistic
 from unflat.systems.vq3d import LOSSES, LossConfig, Vq3dRecipe, load
 from unflat.systems.vq3d.adversary import CRITIC_SCALE, Judge, largest_angle
 from unflat.systems.vq3d.config import tiny
@@ -234,6 +235,8 @@ def test_a_critics_gradient_is_no_longer_than_allowed():
         (gradient,) = torch.autograd.grad(fooling.sum(), fake)
         lengths.append(gradient.flatten(1).norm(dim=1))
     assert float(lengths[0].min()) > 1e-3
+    (plain,) = torch.autograd.grad(0.1 * generator_logistic(judge.critic(2 * fake - 1)).sum(), fake)
+    torch.testing.assert_close(lengths[0], plain.flatten(1).norm(dim=1))
     expected = torch.tensor([1e-4, 1e-3, float(lengths[0][2]), 0.0])
     torch.testing.assert_close(lengths[1], expected, rtol=1e-4, atol=1e-9)
     assert float(own.mean().detach()) == pytest.approx(CRITIC_SCALE * 2 * math.log(2), rel=0.5)
