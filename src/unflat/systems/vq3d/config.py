@@ -133,6 +133,7 @@ def bundle128() -> Config:
         samples=32,
         encoder_depth=2,
         decoder_depth=4,
+        refiner_width=24,
     )
 
 
