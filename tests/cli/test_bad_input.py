@@ -186,3 +186,24 @@ def test_what_cannot_be_put_in_is_a_sentence(
     Path("s.safetensors").write_bytes(b"")
     first = [] if not arguments[0].startswith("--") else ["lost"]
     assert said("edit", *first, *arguments).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["cat.png", "cat.png", "--count", "1"], "--count 1: must be from 2 to 1000 scenes."),
+        (["cat.png", "cat.png", "--size", "9999"], "--size 9999: must be from 16 to 2048 pixels."),
+        (["cat.png", "cat.png", "--frames", "1"], "--frames 1: must be from 2 to 3600 pictures."),
+        (["cat.png", "cat.png", "--format", "glb"], "--format glb: is not known; choose from mp4"),
+        (["lost.png", "cat.png"], "lost.png: there is no such file; "),
+        (["cat.png", "notes.txt"], "notes.txt: not a picture unflat can read (png, jpg, webp"),
+        (["cat.png", "small.png"], "small.png: 20x30 is below the 64 pixels this model needs"),
+        (["cat.png", "empty"], "empty: is a folder, not a picture; name a picture inside it."),
+    ],
+)
+def test_what_cannot_be_interpolated_is_a_sentence(
+    said: Said, tiny_model: Path, arguments: list[str], sentence: str
+) -> None:
+    Image.new("RGB", (20, 30)).save("small.png")
+    message = said("interpolate", *arguments, "--model", str(tiny_model))
+    assert message.splitlines()[-1].startswith(sentence)

@@ -27,6 +27,9 @@ VERBS = {
         summary="a class name becomes new scenes to look around in",
     ),
     "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
+    "interpolate": Verb(
+        module="unflat.cli.interpolate", summary="from one picture's scene to another's, in steps"
+    ),
     "render": Verb(module="unflat.cli.render", summary="a scene becomes a video of a camera path"),
     "export": Verb(
         module="unflat.cli.export", summary="a scene becomes GLB, PLY, OBJ, splats, depth, HTML"
