@@ -27,6 +27,7 @@ from unflat.rendering.render import RenderOptions, render
 OBJECT_SAMPLES = 128
 """Intervals of a ray between entering and leaving an object's box: one a voxel, or closer."""
 
+_CHUNK = 1 << 16  # rays at once: kernels lay out all voxels anew for every chunk
 _CUTOUT_SIDE = 96  # pixels of a cutout's depth picture where rays have to find it
 _LEAST_DEPTH = 1e-3  # of an object's own units; what is nearer to a camera is not drawn
 
@@ -85,6 +86,7 @@ def see_voxels(placed: Inserted, camera: Camera, size: tuple[int, int]) -> SeenO
         spacing="distance",
         opaque_last=False,
         fit_box=True,
+        chunk=_CHUNK,
     )
     top, bottom, left, right = _window(placed.field.bounds, local, size)
     stack = local.intrinsics.new_zeros(5, *size)
