@@ -43,7 +43,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "orbits.jpg")
     options = parser.parse_args()
     rows = [row(options.gallery / f"{name}.jpg") for name in PHOTOS]
-    Image.fromarray(np.concatenate(rows)).save(options.out, quality=82)
+    Image.fromarray(np.concatenate(rows)).save(options.out, quality=76)
 
 
 if __name__ == "__main__":
