@@ -5,18 +5,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unflat.nn.halton import halton_order
 from unflat.systems.vq3d import sampling
 
 
 @pytest.mark.parametrize("side", [1, 3, 8, 16])
 def test_halton_order_visits_every_cell_once(side):
-    assert sorted(sampling.halton_order(side).tolist()) == list(range(side * side))
+    assert sorted(halton_order(side).tolist()) == list(range(side * side))
 
 
 def test_halton_order_begins_as_computed_by_hand():
     """Points (1/2, 1/3), (1/4, 2/3), (3/4, 1/9), (1/8, 4/9) across and down, on 8 x 8 cells."""
     cells = [(2, 4), (5, 2), (0, 6), (3, 1)]
-    assert sampling.halton_order(8)[:4].tolist() == [8 * row + column for row, column in cells]
+    assert halton_order(8)[:4].tolist() == [8 * row + column for row, column in cells]
 
 
 def test_cells_drawn_together_lie_apart():
@@ -30,11 +31,11 @@ def test_cells_drawn_together_lie_apart():
 
     generator = torch.Generator().manual_seed(0)
     random = [nearest(torch.randperm(64, generator=generator)) for _ in range(50)]
-    assert nearest(sampling.halton_order(8)) > max(random)
+    assert nearest(halton_order(8)) > max(random)
 
 
 def test_a_rolled_order_is_the_same_order_elsewhere():
-    order = sampling.halton_order(4)
+    order = halton_order(4)
     ranks = sampling.rolled_ranks(order, 6, torch.Generator().manual_seed(0))
     own = torch.empty(16, dtype=torch.long)
     own[order] = torch.arange(16)

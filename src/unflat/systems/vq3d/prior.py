@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from unflat.errors import UserError
 from unflat.hub.registry import find
+from unflat.nn.halton import halton_order
 from unflat.nn.initialize import start_small
 from unflat.nn.transformer import Transformer
 from unflat.systems.vq3d import sampling
@@ -113,7 +114,7 @@ class Prior(nn.Module):
         self.register_buffer(
             "offsets", ends - torch.tensor(config.codebook_sizes), persistent=False
         )
-        self.register_buffer("halton", sampling.halton_order(config.grid), persistent=False)
+        self.register_buffer("halton", halton_order(config.grid), persistent=False)
 
     @torch.no_grad()
     def start_from_counts(self, indices: Int[Tensor, "samples tokens codes"]) -> None:

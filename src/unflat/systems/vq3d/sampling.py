@@ -13,22 +13,6 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
-def halton_order(side: int) -> Int[Tensor, " tokens"]:
-    """Every cell of a side x side grid once, each far from those shortly before it.
-
-    Cells in the order in which the Halton sequence of bases 2 (across) and 3 (down) enters them,
-    as raster indices.
-    """
-    order: dict[int, None] = {}
-    number = 0
-    while len(order) < side * side:
-        number += 1
-        column = int(_radical_inverse(number, 2) * side)
-        row = int(_radical_inverse(number, 3) * side)
-        order.setdefault(row * side + column)
-    return torch.tensor(list(order))
-
-
 def rolled_ranks(
     order: Int[Tensor, " tokens"], batch: int, generator: torch.Generator
 ) -> Int[Tensor, "batch tokens"]:
@@ -175,13 +159,3 @@ def check_given(
     sizes = torch.tensor(codebook_sizes, device=given.device)
     if bool(((given < -1) | (given >= sizes)).any()):
         raise ValueError(f"given holds codes outside -1 and {tuple(codebook_sizes)}")
-
-
-def _radical_inverse(number: int, base: int) -> float:
-    """Digits of the number mirrored behind the point: 6 = 110 in base 2 gives 0.011 = 0.375."""
-    value, share = 0.0, 1.0
-    while number:
-        number, digit = divmod(number, base)
-        share /= base
-        value += digit * share
-    return value
