@@ -8,6 +8,7 @@ from unflat.evaluation.generator import FlatPictures, Generator, Pictures
 from unflat.evaluation.load import is_prior, load_sampler, real_and_inputs
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.vq3d_prior import labels_like
+from unflat.metrics import psnr
 from unflat.systems.vq3d.generate import Sampling
 
 ANGLES = (0.0, 15.0)
@@ -25,15 +26,17 @@ def test_the_scenes_stand_beside_their_ceiling_and_cards_of_the_same_tokens(gene
     assert [generator.name for generator in generators] == [
         generators[0].maker.name,
         "stage 1 tokens",
+        f"{generators[0].name} as cards",
         "2D prior",
         "flat",
     ]
     for generator in generators:
         assert isinstance(generator, Generator)
         assert generator.describe()
-    assert isinstance(generators[2].pictures, Pictures)
-    assert isinstance(generators[2], FlatPictures)
-    assert generators[0].count == generators[2].count == 5
+    for cards in generators[2:4]:
+        assert isinstance(cards.pictures, Pictures)
+        assert isinstance(cards, FlatPictures)
+        assert cards.count == generators[0].count == 5
 
 
 def test_a_scene_depends_on_its_number_alone(generators):
@@ -47,11 +50,11 @@ def test_a_scene_depends_on_its_number_alone(generators):
 
 
 def test_the_prior_without_classes_is_flat_and_has_none(generators):
-    cards = generators[2].generate([0, 1], ANGLES, 32)
+    cards = generators[3].generate([0, 1], ANGLES, 32)
     assert cards.labels == [None, None]
-    picture = generators[2].pictures.batch([1])[2]
+    picture = generators[3].pictures.batch([1])[2]
     assert picture.shape == (1, 3, 32, 32)
-    straight = generators[2].pictures
+    straight = generators[3].pictures
     again = straight.batch([0, 1])[2]
     torch.testing.assert_close(again[1], picture[0])
 
@@ -68,3 +71,11 @@ def test_what_is_a_prior(tiny_prior, tiny_model):
     assert is_prior(tiny_prior)
     assert not is_prior(tiny_model)
     assert not is_prior("flat")
+
+
+def test_cards_of_the_scenes_are_their_fronts(generators):
+    scenes = generators[0].generate([1, 3], ANGLES, 32)
+    cards = generators[2].generate([1, 3], ANGLES, 32)
+    assert cards.labels == scenes.labels
+    assert psnr(cards.images[:, 0], scenes.images[:, 0]).min() > 20  # 64 intervals there, 8 here
+    assert psnr(cards.images[:, 1], scenes.images[:, 1]).min() < 20

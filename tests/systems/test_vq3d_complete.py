@@ -73,7 +73,7 @@ def look(field, scene_side=SIDE):
 
 def completed(field, model, color):
     prior = OneColor(model, color)
-    walk = Walk(angles_deg=(15.0, 30.0), directions=4)
+    walk = Walk(angles_deg=(28.0, 38.0), directions=4)
     return complete(field, model, prior, torch.Generator(), walk=walk), prior
 
 
@@ -167,6 +167,8 @@ def test_a_sheet_beside_the_photo_is_seen_where_it_says(field):
             torch.testing.assert_close(density, plain)
             continue
         assert (density[0, delta > 0.501] == 0).all()
+        ahead = color[0, delta > 0.501]  # a ray that ends there is not black
+        torch.testing.assert_close(ahead, rgb[0, :, 0, 0].expand_as(ahead))
         inside = (delta < 0.499) & (delta > 0.465)
         assert (density[0, inside] > 100).all()
         torch.testing.assert_close(color[0, inside], rgb[0, :, 0, 0].expand(int(inside.sum()), 3))

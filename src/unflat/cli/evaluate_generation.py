@@ -21,9 +21,9 @@ class Options(EvaluationOptions, Sampled, Completing):
 
     Measured in the same run: flat, the same inputs as cards without depth (what a 2D generator
     gives when it is turned), and one half of the real pictures against the other. Beside a prior
-    also: what stage 1 makes of other real pictures, the best that the prior can reach; and 2D
-    prior, cards of pictures that the same prior draws without a class. With --complete: scenes of
-    photos, completed and not.
+    also: what stage 1 makes of other real pictures, the best that the prior can reach; the fronts
+    of its own scenes as cards; and 2D prior, cards of what it draws without a class. With
+    --complete: scenes of photos, completed and not.
     """
 
     model: str = "vq3d-small"

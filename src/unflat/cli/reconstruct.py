@@ -172,6 +172,7 @@ def _maker(options: Options) -> "SceneMaker | None":
     if prior is None:
         return None
     from unflat.device import choose_device
+    from unflat.systems.vq3d.complete import COMPLETING
     from unflat.systems.vq3d.generate import open_maker
 
     return open_maker(
@@ -179,6 +180,7 @@ def _maker(options: Options) -> "SceneMaker | None":
         options.model,
         device=choose_device(options.device),
         offline=options.offline,
+        sampling=COMPLETING,
     )
 
 

@@ -66,9 +66,10 @@ def load_reconstructor(
     title = path.stem if path.stem != "model" else path.parent.name
     maker = None
     if prior is not None:
+        from unflat.systems.vq3d.complete import COMPLETING
         from unflat.systems.vq3d.generate import open_maker
 
-        maker = open_maker(prior, path, device=device)
+        maker = open_maker(prior, path, device=device, sampling=COMPLETING)
     return Vq3dReconstructor(
         load(path), title, facts=facts, samples=samples or SAMPLES, device=device, maker=maker
     )
@@ -191,8 +192,9 @@ def load_sampler(
 ) -> list[Generator]:
     """A prior's scenes, what they can be at best, and the same prior without 3D.
 
-    The best: stage 1's reconstructions of other real pictures. Without 3D: pictures of tokens that
-    the same prior draws without a class, as cards.
+    The best: stage 1's reconstructions of other real pictures. Without 3D: the fronts of the same
+    scenes, and pictures of tokens that the prior draws without a class (of any that it knows, also
+    of those that the real set lacks), as cards.
 
     Args:
         model: of a prior.
@@ -215,11 +217,14 @@ def load_sampler(
     maker = open_maker(model, autoencoder, device=device, sampling=sampling)
     maker.name = Path(model).stem if Path(model).stem != "model" else Path(model).parent.name
     stage_1 = Vq3dReconstructor(maker.model, "stage 1", samples=samples or SAMPLES, device=device)
-    pictures = SampledPictures(maker, count, real.resolution, seed)
+    labels, side, fov = labels_like(real, count, seed), real.resolution, maker.model.config.fov_deg
+    fronts = SampledPictures(maker, labels, side, seed)
+    free = SampledPictures(maker, [None] * count, side, seed)
     return [
-        Vq3dSamples(maker, stage_1, labels_like(real, count, seed), seed),
+        Vq3dSamples(maker, stage_1, labels, seed),
         Vq3dReconstructions(stage_1, inputs, "tokens"),
-        FlatPictures(pictures, maker.model.config.fov_deg, name="2D prior"),
+        FlatPictures(fronts, fov, name=f"{maker.name} as cards"),
+        FlatPictures(free, fov, name="2D prior"),
         FlatPictures(inputs),
     ]
 

@@ -70,41 +70,48 @@ class Vq3dSamples:
 
 
 class SampledPictures:
-    """Pictures of a prior's tokens, without 3D and without classes; keeps `Pictures`.
+    """Pictures of a prior's tokens, without 3D; keeps `Pictures`.
 
-    What an unconditional 2D generator over the same tokens gives. As the flat cards of
-    `FlatPictures` they are what the third dimension has to beat.
+    What a 2D generator over the same tokens gives: an unconditional one where classes are left
+    open. As the flat cards of `FlatPictures` they are what the third dimension has to beat.
 
     Args:
         maker: the prior with its model of stage 1.
-        count: how many there are.
+        labels: class of each picture; None leaves it open.
         side: in pixels.
-        seed: of the series.
+        seed: of the series; with the same labels and seed they are the fronts of `Vq3dSamples`.
     """
 
-    def __init__(self, maker: SceneMaker, count: int, side: int, seed: int = 0) -> None:
-        self.maker, self._count, self.side, self.seed = maker, count, side, seed
+    def __init__(
+        self, maker: SceneMaker, labels: Sequence[str | None], side: int, seed: int = 0
+    ) -> None:
+        self.maker, self.labels, self.side, self.seed = maker, list(labels), side, seed
         self.rejects: list[Reject] = []
         """Nothing is read."""
 
     def __len__(self) -> int:
         """How many there are."""
-        return self._count
+        return len(self.labels)
 
     def describe(self) -> dict[str, object]:
-        """The prior, and that its class is left open."""
-        return {**_facts(self.maker), "seed": self.seed, "class": "left open"}
+        """The prior, and whether its class is left open."""
+        is_open = all(label is None for label in self.labels)
+        facts = {"seed": self.seed, "class": "left open" if is_open else "as of the scenes"}
+        return {**_facts(self.maker), **facts}
 
     def label(self, index: int) -> str | None:
-        """None: no class was asked for."""
-        return None
+        """The class that was asked for."""
+        return self.labels[index]
 
     @torch.no_grad()
     def batch(
         self, indices: Sequence[int]
     ) -> tuple[list[str], list[int], Float[Tensor, "batch 3 side side"]]:
         """Names, numbers and pictures."""
-        codes = [self.maker.draw(None, seed=self.seed, number=number) for number in indices]
+        codes = [
+            self.maker.draw(self.labels[number], seed=self.seed, number=number)
+            for number in indices
+        ]
         model = self.maker.model
         field = field_of_codes(model, torch.cat(codes))
         pictures, _, _ = render_canonical(field, model.config.resolution, _SAMPLES)

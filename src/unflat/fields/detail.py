@@ -186,13 +186,16 @@ class DetailField(nn.Module):
         for plane, uv, here in self._sheets(scene, q[:, :2], inside):
             there = sample_plane(plane, uv[None], mode="nearest")[0]
             exists = here & (there[:, 4] > 0.5)
-            if plane.shape[1] > 5:  # smooth within a surface
+            is_beside = plane.shape[1] > 5
+            if is_beside:  # smooth within a surface
                 smooth = sample_plane(plane, uv[None])[0]
                 there = torch.where(there[:, 5:] > 0.5, smooth, there)
             ahead = there[:, 3] - q[:, 2]
             sheet = exists & (ahead >= 0) & (ahead < SHEET)
             density = torch.where(sheet, OPTICAL_DEPTH / SHEET, density)
-            rgb = torch.where(sheet[:, None], there[:, :3], rgb)
+            # A ray that ends before a far sheet still asks for the color of what is there.
+            colored = exists & (ahead < SHEET) if is_beside else sheet
+            rgb = torch.where(colored[:, None], there[:, :3], rgb)
             from_base &= ~exists | (ahead >= SHEET)
         chosen = from_base.nonzero().flatten()
         if len(chosen):

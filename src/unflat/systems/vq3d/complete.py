@@ -40,7 +40,7 @@ from unflat.systems.vq3d.recipe import render_canonical
 
 BEHIND = 0.06  # of normalised disparity: what lies so far behind the photo's surface is unseen
 _SAMPLES = 48  # intervals of a ray
-_UNSEEN_SHARE = 0.25  # of a token's pixels, from which it is drawn anew
+_UNSEEN_SHARE = 0.5  # of a token's pixels, from which it is drawn anew
 _LEAST_KNOWN = 0.1  # of a view's pixels, below which nothing can be fitted to it
 _SCALES = (0.5, 2.0)  # between which the fitted scale of disparity may lie
 _SOFT = 8  # the sides of a view to the radius over which a misfit at the border fades
@@ -76,6 +76,10 @@ class Completer(Protocol):
     ) -> Int[Tensor, "batch tokens codes"]:
         """Codes: the given ones, and drawn ones where they are -1."""
         ...
+
+
+COMPLETING = Sampling(temperature=0.5)
+"""How unseen tokens are drawn unless said otherwise: nearer to the likeliest than new scenes."""
 
 
 class Completed(NamedTuple):
@@ -122,7 +126,7 @@ def complete(
     """
     if len(field.photo) != 1:
         raise ValueError(f"complete takes one scene at a time, got {len(field.photo)}")
-    walk, sampling = walk or Walk(), sampling or Sampling()
+    walk, sampling = walk or Walk(), sampling or COMPLETING
     side = model.config.resolution
     canvas, drawn, views = _blank(round(side * walk.reach), field.photo), 0, 0
     current = field
@@ -348,7 +352,9 @@ def _with_canvas(field: DetailField, canvas: _Canvas, reach: float) -> DetailFie
     side = canvas.rgb.shape[-1]
     picked = stack[:, :, (rows * side).long()][..., (columns * side).long()]
     rgb, disparity, mask = picked.split([3, 1, 1], dim=1)
-    disparity = torch.minimum(disparity, field.disparity - BEHIND / 2)
+    behind = field.disparity - BEHIND / 2
+    mask = mask * (behind > SHEET)  # rays end before what would lie behind the farthest
+    disparity = torch.minimum(disparity, behind.clamp_min(SHEET))
     hidden = HiddenSheet(rgb, disparity, mask)
     if field.hidden is not None:
         drawn = mask > 0.5
@@ -369,4 +375,4 @@ def _smoothed(canvas: _Canvas) -> Float[Tensor, "1 1 side side"]:
     values, there = windows.unflatten(1, (2, 25)).unbind(1)
     like = there * ((values - disparity.flatten(2)).abs() < BEHIND)
     mean = (values * like).sum(1) / like.sum(1).clamp_min(1)
-    return torch.where(mask, mean.reshape(1, 1, size, size), disparity)
+    return torch.where(mask, mean.reshape(1, 1, size, size), disparity).clamp_min(SHEET)
