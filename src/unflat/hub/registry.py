@@ -64,6 +64,10 @@ MODELS: dict[str, Description] = {
 }
 
 
+_TO_TRAIN = {"vq3d-prior": "unflat train vq3d-prior"}
+"""Names that verbs ask for by default, of models that do not come with unflat: what makes one."""
+
+
 def find(name: str | Path, *, offline: bool = False) -> Path:
     """The weights of a model, given by name or by path.
 
@@ -85,6 +89,11 @@ def find(name: str | Path, *, offline: bool = False) -> Path:
             return path / "model.safetensors"
         raise UserError(f"{name}: holds no model.safetensors; give the path of a model file.")
     known = MODELS.get(str(name))
+    if known is None and str(name) in _TO_TRAIN:
+        raise UserError(
+            f"{name}: does not come with unflat; make one with `{_TO_TRAIN[str(name)]}` and give "
+            "the path of its file."
+        )
     if known is None:
         raise UserError(_unknown(str(name)))
     if not is_here(str(name)):
