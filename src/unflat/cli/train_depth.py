@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unflat.cli.training_run import Trained, TrainingOptions
+from unflat.cli.training_run import Trained, TrainingOptions, named_data
 from unflat.terminal import Terminal
 
 
@@ -53,11 +53,7 @@ def run(options: Options, terminal: Terminal) -> int:
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     """Data: what is named, else what the resumed run had."""
-    named = {
-        "data": list(options.data),
-        "classes": options.classes.split(",") if options.classes else None,
-        "per_batch": list(options.per_batch),
-    }
+    named = named_data(options)
     return {**named, **before, **{key: value for key, value in named.items() if value}}
 
 

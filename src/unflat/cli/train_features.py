@@ -1,11 +1,10 @@
 """``unflat train features``: pictures become the network that distances are measured with."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unflat.cli.training_run import TrainingOptions
+from unflat.cli.training_run import TrainingOptions, named_data
 from unflat.report import Report
 from unflat.terminal import Terminal
 
@@ -28,19 +27,18 @@ def run(options: Options, terminal: Terminal) -> int:
     import torch
 
     from unflat.cli.training_run import (
+        carry_out,
         changed,
         counts_of,
         earlier,
-        init_path,
         mix,
         named_settings,
+        new_report,
         open_datasets,
         require_data,
-        say_plan,
-        teller,
     )
     from unflat.systems.features import Config, FeatureRecipe
-    from unflat.training import TrainConfig, train
+    from unflat.training import TrainConfig
 
     before = earlier(options.out, options.resume, options.config)
     about = _about(options, before.get("about", {}))
@@ -51,14 +49,7 @@ def run(options: Options, terminal: Terminal) -> int:
         {**before.get("train", {}), **named_settings(options, about)},
         "training",
     )
-    report = Report(
-        "train",
-        inputs=about["data"],
-        seed=config.seed,
-        device=config.device,
-        settings={"system": "features", **about, **config.to_json()},
-        listener=terminal,
-    )
+    report = new_report(terminal, "features", about, config)
     with report.stage("data") as stage:
         datasets = open_datasets(about, model.resolution)
         stage.note = counts_of(datasets)
@@ -71,34 +62,22 @@ def run(options: Options, terminal: Terminal) -> int:
         f"features, {parameters / 1e6:.2f} M parameters, {model.classes} classes, "
         f"{batches.batch_size} pictures a step, to {options.out}"
     )
-    if options.dry_run:
-        return say_plan(options, terminal, config, parameters)
-    with report.stage("train"):
-        result = train(
-            recipe,
-            batches,
-            config,
-            options.out,
-            resume=options.resume,
-            init=init_path(options),
-            on_event=teller(terminal),
-            about=about,
-        )
-    if int(os.environ.get("RANK", "0")) == 0:
-        report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
-        _write(options.out, recipe, result, report, datasets)
-        terminal.line(f"wrote {options.out}/  model.safetensors  card.md  report.json")
-        terminal.object("report", report.json())
-    return 0
+    return carry_out(
+        options,
+        terminal,
+        recipe,
+        batches,
+        config,
+        report,
+        about,
+        parameters,
+        write=lambda result: _write(options.out, recipe, result, report, datasets),
+    )
 
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     """Data: what is named, else what the resumed run had."""
-    named = {
-        "data": list(options.data),
-        "classes": options.classes.split(",") if options.classes else None,
-        "per_batch": list(options.per_batch),
-    }
+    named = named_data(options)
     return {**named, **before, **{key: value for key, value in named.items() if value}}
 
 

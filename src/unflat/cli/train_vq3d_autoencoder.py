@@ -1,13 +1,12 @@
 """``unflat train vq3d-autoencoder``: pictures become a model that reconstructs from one photo."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from unflat.cli.training_run import TrainingOptions
+from unflat.cli.training_run import TrainingOptions, named_data
 from unflat.errors import UserError
 from unflat.report import Report
 from unflat.terminal import Terminal
@@ -60,22 +59,21 @@ def run(options: Options, terminal: Terminal) -> int:
     import torch
 
     from unflat.cli.training_run import (
+        carry_out,
         changed,
         counts_of,
         earlier,
-        init_path,
         mix,
         named_settings,
+        new_report,
         open_datasets,
         require_data,
-        say_plan,
-        teller,
     )
     from unflat.systems.vq3d.config import PRESETS
     from unflat.systems.vq3d.loss_config import LOSSES
     from unflat.systems.vq3d.paper import RUNS
     from unflat.systems.vq3d.recipe import Vq3dRecipe
-    from unflat.training import TrainConfig, train
+    from unflat.training import TrainConfig
 
     before = earlier(options.out, options.resume, options.config)
     about = _about(options, before.get("about", {}))
@@ -86,14 +84,7 @@ def run(options: Options, terminal: Terminal) -> int:
     named = named_settings(options, about)
     schedule = RUNS[about["preset"]]().train if about["preset"] in RUNS else TrainConfig()
     config = changed(schedule, {**before.get("train", {}), **named}, "training")
-    report = Report(
-        "train",
-        inputs=about["data"],
-        seed=config.seed,
-        device=config.device,
-        settings={"system": "vq3d", **about, **config.to_json()},
-        listener=terminal,
-    )
+    report = new_report(terminal, "vq3d", about, config)
     with report.stage("data") as stage:
         datasets = open_datasets(about, model.resolution)
         stage.note = counts_of(datasets)
@@ -109,27 +100,20 @@ def run(options: Options, terminal: Terminal) -> int:
     if options.dry_run:
         if about["preset"] in RUNS:
             _say_cost(RUNS[about["preset"]](), model, loss, config, terminal)
-        return say_plan(options, terminal, config, parameters)
-    if options.init is None and not options.resume:
+    elif options.init is None and not options.resume:
         _start(recipe, datasets, config)
-    with report.stage("train"):
-        result = train(
-            recipe,
-            batches,
-            config,
-            options.out,
-            resume=options.resume,
-            init=init_path(options),
-            on_event=teller(terminal),
-            about=about,
-        )
-    if int(os.environ.get("RANK", "0")) == 0:
-        report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
-        _write(options.out, recipe, result, report, datasets)
-        terminal.line(f"wrote {options.out}/  model.safetensors  card.md  report.json")
-        terminal.line(f"next: unflat reconstruct photo.jpg --model {options.out}/model.safetensors")
-        terminal.object("report", report.json())
-    return 0
+    return carry_out(
+        options,
+        terminal,
+        recipe,
+        batches,
+        config,
+        report,
+        about,
+        parameters,
+        write=lambda result: _write(options.out, recipe, result, report, datasets),
+        hint=f"unflat reconstruct photo.jpg --model {options.out}/model.safetensors",
+    )
 
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
@@ -145,9 +129,7 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
             "--init."
         )
     named = {
-        "data": list(options.data),
-        "classes": options.classes.split(",") if options.classes else None,
-        "per_batch": list(options.per_batch),
+        **named_data(options),
         "margin": options.margin,
         "jitter": options.jitter,
         "preset": options.preset,

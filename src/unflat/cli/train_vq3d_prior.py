@@ -49,17 +49,16 @@ def run(options: Options, terminal: Terminal) -> int:
     import torch
 
     from unflat.cli.training_run import (
+        carry_out,
         changed,
         earlier,
-        init_path,
         named_settings,
-        say_plan,
-        teller,
+        new_report,
     )
     from unflat.systems.vq3d.prior_config import PRESETS
     from unflat.systems.vq3d.prior_recipe import PriorRecipe, TokenBatches
     from unflat.systems.vq3d.tokens import TokenDataset
-    from unflat.training import TrainConfig, process_rank, train
+    from unflat.training import TrainConfig, process_rank
     from unflat.training.run_folder import refuse_used
 
     before = earlier(options.out, options.resume, options.config)
@@ -71,14 +70,7 @@ def run(options: Options, terminal: Terminal) -> int:
         {**before.get("train", {}), **named_settings(options, {"per_batch": None})},
         "training",
     )
-    report = Report(
-        "train",
-        inputs=about["data"] or [about["tokens"]],
-        seed=config.seed,
-        device=config.device,
-        settings={"system": "vq3d-prior", **about, **config.to_json()},
-        listener=terminal,
-    )
+    report = new_report(terminal, "vq3d-prior", about, config, about["data"] or [about["tokens"]])
     if about["tokens"] is None:
         if options.dry_run:
             raise UserError("--dry-run: needs --tokens; unflat data tokens writes them.")
@@ -115,26 +107,18 @@ def run(options: Options, terminal: Terminal) -> int:
         f"vq3d-prior {model.order}, {parameters / 1e6:.1f} M parameters, {len(tokens)} sequences "
         f"of {model.tokens} x {model.codes} codes, {model.classes} classes, to {options.out}"
     )
-    if options.dry_run:
-        return say_plan(options, terminal, config, parameters)
-    with report.stage("train"):
-        result = train(
-            recipe,
-            batches,
-            config,
-            options.out,
-            resume=options.resume,
-            init=init_path(options),
-            on_event=teller(terminal),
-            about=about,
-        )
-    if rank == 0:
-        report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
-        _write(options.out, recipe, result, report, tokens)
-        terminal.line(f"wrote {options.out}/  model.safetensors  card.md  report.json")
-        terminal.line(f"next: unflat generate --model {options.out}/model.safetensors")
-        terminal.object("report", report.json())
-    return 0
+    return carry_out(
+        options,
+        terminal,
+        recipe,
+        batches,
+        config,
+        report,
+        about,
+        parameters,
+        write=lambda result: _write(options.out, recipe, result, report, tokens),
+        hint=f"unflat generate --model {options.out}/model.safetensors",
+    )
 
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
     from unflat.data import BatchSource, PictureDataset
-    from unflat.training import Event, Recipe, TrainConfig
+    from unflat.training import BatchSource as Batches
+    from unflat.training import Event, Recipe, TrainConfig, TrainResult
 
 EXAMPLE = "example"
 """The data set that needs no files: made-up scenes, made when asked for."""
@@ -117,16 +118,9 @@ def run_training(
     """
     import torch
 
-    from unflat.training import read_checkpoint, train
+    from unflat.training import read_checkpoint
 
-    report = Report(
-        "train",
-        inputs=about["data"],
-        seed=config.seed,
-        device=config.device,
-        settings={"system": system, **about, **config.to_json()},
-        listener=terminal,
-    )
+    report = new_report(terminal, system, about, config)
     with report.stage("data") as stage:
         datasets = open_datasets(about, resolution)
         stage.note = counts_of(datasets)
@@ -138,11 +132,68 @@ def run_training(
         f"{system} {resolution} px, {parameters / 1e6:.2f} M parameters to learn, "
         f"{batches.batch_size} pictures a step, to {options.out}"
     )
+
+    def finish(result: "TrainResult") -> None:
+        checkpoint = read_checkpoint(result.checkpoint)
+        weights = checkpoint.ema() or checkpoint.weights()
+        trained = Trained(recipe=made, weights=weights, report=report, counts=counts_of(datasets))
+        report.files = [*write(trained), "run.json", "metrics.jsonl"]
+        report.write(options.out / "report.json")
+
+    return carry_out(options, terminal, made, batches, config, report, about, parameters, finish)
+
+
+def new_report(
+    terminal: Terminal,
+    system: str,
+    about: Mapping[str, Any],
+    config: "TrainConfig",
+    inputs: Sequence[str] | None = None,
+) -> Report:
+    """The report of a training run; inputs are the data if not given."""
+    return Report(
+        "train",
+        inputs=list(about["data"] if inputs is None else inputs),
+        seed=config.seed,
+        device=config.device,
+        settings={"system": system, **about, **config.to_json()},
+        listener=terminal,
+    )
+
+
+def carry_out(
+    options: TrainingOptions,
+    terminal: Terminal,
+    recipe: "Recipe",
+    batches: "Batches",
+    config: "TrainConfig",
+    report: Report,
+    about: dict[str, Any],
+    parameters: int,
+    write: "Callable[[TrainResult], None]",
+    hint: str | None = None,
+) -> int:
+    """Train, then write the model on the first process; or only say the plan. The exit code.
+
+    Args:
+        options: as given.
+        terminal: where to speak.
+        recipe: what learns.
+        batches: what it learns from.
+        config: of the loop.
+        report: gets the figures.
+        about: kept in the run's folder, to go on from.
+        parameters: of what is trained.
+        write: writes the model, its card and the report into ``options.out``.
+        hint: what to do with the model.
+    """
+    from unflat.training import train
+
     if options.dry_run:
         return say_plan(options, terminal, config, parameters)
     with report.stage("train"):
         result = train(
-            made,
+            recipe,
             batches,
             config,
             options.out,
@@ -153,12 +204,10 @@ def run_training(
         )
     if int(os.environ.get("RANK", "0")) == 0:
         report.figures = {"parameters": parameters, "steps": result.step, **result.metrics}
-        checkpoint = read_checkpoint(result.checkpoint)
-        weights = checkpoint.ema() or checkpoint.weights()
-        trained = Trained(recipe=made, weights=weights, report=report, counts=counts_of(datasets))
-        report.files = [*write(trained), "run.json", "metrics.jsonl"]
-        report.write(options.out / "report.json")
-        terminal.line(f"wrote {options.out}/  {'  '.join([*report.files[:2], 'report.json'])}")
+        write(result)
+        terminal.line(f"wrote {options.out}/  model.safetensors  card.md  report.json")
+        if hint is not None:
+            terminal.line(f"next: {hint}")
         terminal.object("report", report.json())
     return 0
 
@@ -206,6 +255,15 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
         return type(config)(**{**known, **{key: _tuples(value) for key, value in values.items()}})
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}.") from error
+
+
+def named_data(options: TrainingOptions) -> dict[str, Any]:
+    """What of the data the person named, for ``about``; empty where nothing was."""
+    return {
+        "data": list(options.data),
+        "classes": options.classes.split(",") if options.classes else None,
+        "per_batch": list(options.per_batch),
+    }
 
 
 def require_data(about: Mapping[str, Any]) -> None:
