@@ -171,6 +171,19 @@ def test_the_depth_term_moves_from_accumulated_to_pointwise():
     assert abs(first - end) > 0.1 * end
 
 
+def test_both_depth_terms_are_squares_up_to_the_huber():
+    """Disparities lie in [0, 1], so that a Huber of 2 is a square; a small one costs less."""
+    batch = pictures()
+    hubers = (None, 2.0, 0.05)
+    losses = (dataclasses.replace(SMALL, depth_huber=huber) for huber in hubers)
+    square, wide, narrow = (step(made(loss), batch) for loss in losses)
+    for name in ("depth", "novel_depth"):
+        assert float(wide[name].detach()) == pytest.approx(float(square[name].detach()), rel=1e-6)
+        assert float(narrow[name].detach()) < 0.8 * float(square[name].detach())
+    with pytest.raises(ValueError, match="depth_huber is 0"):
+        LossConfig(depth_huber=0.0)
+
+
 @settings(max_examples=20)
 @given(
     turn=st.tuples(*[st.floats(-0.5, 0.5)] * 3),

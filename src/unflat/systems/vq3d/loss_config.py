@@ -11,7 +11,10 @@ class LossConfig:
     depth: Literal["pointwise", "accumulated"] = "pointwise"
     """VQ3D's pointwise loss, or the accumulated one that it beats (for the ablation)."""
     depth_weight: float = 2.0
-    """Of the depth term; a Huber of 0.05 for the pointwise form."""
+    """Of the depth term."""
+    depth_huber: float | None = 0.05
+    """Pointwise form: where the square turns linear, in normalised disparity; None never. Small
+    forgives a teacher's soft silhouettes and asks for the likeliest depth, large for the mean."""
     mask_edges: bool = False
     """Leaves out of the depth term the pixels where the teacher's disparity jumps by more than a
     tenth of its range: there it is soft and belongs to no surface."""
@@ -86,6 +89,8 @@ class LossConfig:
     def __post_init__(self):
         if not 0 < self.novel_critic_angle < 1.5:
             raise ValueError(f"novel_critic_angle is {self.novel_critic_angle}, not in (0, 1.5)")
+        if self.depth_huber is not None and self.depth_huber <= 0:
+            raise ValueError(f"depth_huber is {self.depth_huber}; it must be above 0, or null")
         if self.r1_every < 1:
             raise ValueError(f"r1_every is {self.r1_every}; it must be at least 1")
         if self.critic_blur < 0 or not 0 < self.critic_fade <= 1:

@@ -208,13 +208,14 @@ class Vq3dRecipe:
         target = batch["image"][:, :, rows][..., columns].permute(0, 2, 3, 1)
         terms = {"pixel": (rgb - target).square().mean()}
         teacher = batch["disparity"][:, 0, rows][..., columns]
-        accumulated = accumulated_depth(shares, middles.expand_as(shares), teacher)
+        ends = middles.expand_as(shares)
+        accumulated = accumulated_depth(shares, ends, teacher)
         blend = 0.0
         if loss.depth == "pointwise":
             blend = min(1.0, 0.1 + 0.9 * progress / loss.fog_share) if loss.fog_share else 1.0
         cost = (1 - blend) * accumulated
         if blend:
-            cost = cost + blend * pointwise_depth(shares, middles.expand_as(shares), teacher)
+            cost = cost + blend * pointwise_depth(shares, ends, teacher, loss.depth_huber)
         if loss.mask_edges:
             smooth = is_smooth(batch["disparity"])[:, 0, rows][..., columns]
             cost = cost * smooth / smooth.float().mean((1, 2), keepdim=True).clamp_min(1e-3)
@@ -254,7 +255,8 @@ class Vq3dRecipe:
         nearness = warped.inverse_depth.flatten(1).gather(1, index)
         seen = warped.visible.flatten(1).gather(1, index)
         importance = torch.where(seen, 1.0, loss.hole_weight)
-        cost = pointwise_depth(light.weights, light.middles, (nearness - frame.d_far) / span)
+        taught_disparity = (nearness - frame.d_far) / span
+        cost = pointwise_depth(light.weights, light.middles, taught_disparity, loss.depth_huber)
         color = (light.rgb - target).abs().mean(-1)
         share = len(taught) / len(batch["image"])
         return {
