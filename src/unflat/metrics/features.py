@@ -6,13 +6,8 @@
 A figure belongs to its network: reports name it after `Features.name` and print `describe()`.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
-from types import ModuleType
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -24,6 +19,7 @@ from unflat.metrics.checks import refuse_nan
 from unflat.metrics.perceptual import feature_distance
 from unflat.nn.feature_net import MAX_SIDE, FeatureNet
 from unflat.nn.inception import FEATURES, INPUT_SIDE, FidInception
+from unflat.pretrained import load_network, read_settings
 
 _BICUBIC = 3  # Pillow's number
 _KINDS = ("clip", "clip_vision_model", "dinov2")
@@ -236,29 +232,15 @@ class TransformersFeatures:
             UserError: transformers is missing, a file is missing or damaged, or the folder holds
                 another kind of network.
         """
-        from safetensors import SafetensorError
-
         transformers = require_extra("transformers", "diffusion", name)
-        config = _read_json(folder / "config.json")
+        config = read_settings(folder / "config.json", _BAD_FOLDER)
         kind = str(config.get("model_type"))
         if kind not in _KINDS:
             raise UserError(f"{folder}: holds a model of type {kind}; {_BAD_FOLDER}.")
         is_clip = kind != "dinov2"
         build = transformers.CLIPVisionModelWithProjection if is_clip else transformers.Dinov2Model
         preparation = read_preparation(folder / "preprocessor_config.json")
-        try:
-            with _quiet(transformers.logging):
-                module, found = build.from_pretrained(
-                    folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
-                )
-        except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-            reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
-            raise UserError(f"{folder}: cannot be read ({reason}); {_BAD_FOLDER}.") from error
-        if found["missing_keys"]:
-            raise UserError(
-                f"{folder}: its file lacks {len(found['missing_keys'])} weights of the network, "
-                f"{sorted(found['missing_keys'])[0]} among them; {_BAD_FOLDER}."
-            )
+        module = load_network(transformers, build, folder, _BAD_FOLDER)
         dim = int(module.config.projection_dim if is_clip else module.config.hidden_size)
         return cls(module.to(device), preparation, name=name, sha256=sha256, dim=dim)
 
@@ -296,7 +278,7 @@ def read_preparation(path: Path) -> Preparation:
     Raises:
         UserError: the file is missing or damaged, or asks for something that is not done here.
     """
-    config = _read_json(path)
+    config = read_settings(path, _BAD_FOLDER)
     try:
         size, crop = config["size"], config["crop_size"]
         shorter = size["shortest_edge"] if isinstance(size, dict) else size
@@ -319,30 +301,6 @@ def read_preparation(path: Path) -> Preparation:
         mean=(float(mean_red), float(mean_green), float(mean_blue)),
         std=(float(std_red), float(std_green), float(std_blue)),
     )
-
-
-@contextmanager
-def _quiet(logging: ModuleType) -> Iterator[None]:
-    """No bars, and no warning that a whole CLIP holds more than its vision part."""
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is missing or no JSON; {_BAD_FOLDER}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; {_BAD_FOLDER}.")
-    return content
 
 
 def _prepared(name: str, images: Tensor, module: nn.Module) -> Tensor:

@@ -5,12 +5,7 @@ since transformers' own way needs torchvision for some of them. ZoeDepth's mirro
 away; its maps are less sure along the border for that.
 """
 
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from pickle import UnpicklingError
-from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -20,7 +15,8 @@ from torch.nn import functional
 
 from unflat.data.depth_maps import Meaning
 from unflat.errors import UserError, require_extra
-from unflat.hub.published_folder import PublishedFolder, published_folder
+from unflat.hub.published_folder import published_folder
+from unflat.pretrained import load_network, read_settings
 
 NEAREST = 1e-3
 """Share of the farthest depth below which a metric network's answer is no surface but a fault."""
@@ -156,7 +152,7 @@ def open_published(
     """
     folder = published_folder(source, offline=offline)
     transformers = require_extra("transformers", "diffusion", str(source))
-    config = _read_json(folder.path / "config.json")
+    config = read_settings(folder.path / "config.json", _BAD_FOLDER)
     kind = str(config.get("model_type"))
     known = transformers.MODEL_FOR_DEPTH_ESTIMATION_MAPPING.keys()
     if kind not in {entry.model_type for entry in known}:
@@ -168,7 +164,8 @@ def open_published(
             "add --depth-from depth or --depth-from disparity."
         )
     preparation = read_preparation(folder.path / "preprocessor_config.json", kind)
-    module = _load(transformers, folder)
+    network = transformers.AutoModelForDepthEstimation
+    module = load_network(transformers, network, folder.path, _BAD_FOLDER)
     return PublishedDepth(
         module.to(device), preparation, meaning, name=folder.name, sha256=folder.sha256
     )
@@ -198,7 +195,7 @@ def read_preparation(path: Path, kind: str) -> Preparation:
     Raises:
         UserError: the file is missing or damaged, or asks for something that is not done here.
     """
-    config = _read_json(path)
+    config = read_settings(path, _BAD_FOLDER)
     try:
         size = config.get("size") if config.get("do_resize", True) else None
         multiple = int(config.get("ensure_multiple_of") or 1)
@@ -225,46 +222,3 @@ def read_preparation(path: Path, kind: str) -> Preparation:
         )
     keeps = bool(config.get("keep_aspect_ratio"))
     return Preparation(size, keeps, multiple, _MODES[resample], mean, std)
-
-
-def _load(transformers: ModuleType, folder: PublishedFolder) -> nn.Module:
-    from safetensors import SafetensorError
-
-    try:
-        with _quiet(transformers.logging):
-            module, found = transformers.AutoModelForDepthEstimation.from_pretrained(
-                folder.path, local_files_only=True, dtype=torch.float32, output_loading_info=True
-            )
-    except (OSError, ValueError, RuntimeError, SafetensorError, UnpicklingError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
-        raise UserError(f"{folder.path}: cannot be read ({reason}); {_BAD_FOLDER}.") from error
-    missing = sorted(found["missing_keys"])
-    if missing:
-        raise UserError(
-            f"{folder.path}: its file lacks {len(missing)} weights of the network, "
-            f"{missing[0]} among them; {_BAD_FOLDER}."
-        )
-    return module
-
-
-@contextmanager
-def _quiet(logging: ModuleType) -> Iterator[None]:
-    verbosity, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if had_bars:
-            logging.enable_progress_bar()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is missing or no JSON; {_BAD_FOLDER}.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: holds no settings; {_BAD_FOLDER}.")
-    return content
