@@ -25,8 +25,13 @@ RUNS = {
     "reconstruction-64": "reconstruction --model vq3d-small --data scenes-val.tar "
     "--photos photos-val.tar",
     "reconstruction-128": "reconstruction --model vq3d-small --data scenes-val.tar "
-    "--resolution 128 --limit 24",
+    "--resolution 128 --limit 12",
     "depth-64": "depth --model vq3d-small --data scenes-val.tar",
+    "tokens-scenes": "generation --model vq3d-small --mode tokens --data scenes-val.tar --count 75",
+    "tokens-photos": "generation --model vq3d-small --mode tokens --data photos-val.tar "
+    "--classes fruit,vegetable,carton,clothing,glass,metal,plastic --count 75",
+    "prior": "generation --model vq3d-prior --data scenes-val.tar photos-val.tar "
+    "--train scenes-train.tar photos-train.tar --count 128",
     "generation-photos": "generation --model vq3d-small --data photos-val.tar --count 200",
     "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
     "inversion-cars": "inversion --model retrieval --data cars-srn.tar",

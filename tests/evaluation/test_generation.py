@@ -106,6 +106,16 @@ def test_the_halves_of_a_set_share_no_picture(streams):
     assert len(real) + len(inputs) == 41
 
 
+def test_pictures_that_are_alone_in_their_class_are_shared_out(tmp_path):
+    for name in [*"abcdef", "pair"]:
+        (tmp_path / name).mkdir()
+        for copy in range(2 if name == "pair" else 1):
+            Image.new("RGB", (SIDE, SIDE)).save(tmp_path / name / f"{copy}.png")
+    real, inputs = real_and_inputs([tmp_path], [], SIDE)
+    assert len(real) == len(inputs) == 4
+    assert all("pair" in {stream.label(i) for i in range(4)} for stream in (real, inputs))
+
+
 def test_noise_that_grows_with_the_angle_moves_the_distances_in_order(evaluation):
     figures = evaluation.figures["noisy"]
     distances = [figures[f"kid-means_{angle}"] for angle in ("canonical", "5", "15", "30")]

@@ -44,8 +44,6 @@ def test_bundled_weights_are_small_and_whole(name: str) -> None:
 def test_an_unknown_name_is_met_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"vq3d-smal: there is no such model; did you mean vq3d-sm"):
         find("vq3d-smal")
-    with pytest.raises(UserError, match=r"vq3d-prior: does not come with unflat; make one with"):
-        find("vq3d-prior")
     with pytest.raises(UserError, match=r"there is no such model; see unflat models list"):
         find("qqqq")
     with pytest.raises(UserError, match=r"runs/x.safetensors: there is no such model file; check"):

@@ -5,7 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from unflat.data.prepare import prepare_picture
 from unflat.errors import UserError
+from unflat.hub.registry import PRIOR, example_picture
+from unflat.systems.vq3d import load
 from unflat.systems.vq3d.prior import NO_CLASS, Prior, load_prior
 from unflat.systems.vq3d.prior_config import PRESETS, PriorConfig, paper, small
 from unflat.systems.vq3d.prior_recipe import masked_errors, raster_errors
@@ -337,3 +340,22 @@ def test_configs_that_fit_nothing_are_refused(changes, message):
 def test_class_names_must_be_as_many_as_classes():
     with pytest.raises(ValueError, match="1 class names for 2 classes"):
         Prior(made().config, ["cat"])
+
+
+def test_the_bundled_prior_tells_a_photo_from_its_tokens_in_another_order():
+    """Half of each slot known. A prior that knew frequencies alone would find both alike."""
+    model, prior = load("vq3d-small"), load_prior(PRIOR)
+    picture = prepare_picture(example_picture(), 64).model_image[None]
+    indices = model.encode(picture).quantized.indices
+    shuffled = indices[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]
+    labels = torch.tensor([NO_CLASS])
+    bits = []
+    for codes in (indices, shuffled):
+        parts = []
+        for slot in range(4):
+            depths = slot + (torch.arange(64)[None] % 2)
+            errors = masked_errors(prior, codes, labels, depths)
+            parts.append(errors[depths == slot].detach().mean() / math.log(2))
+        bits.append(float(torch.stack(parts).mean()))
+    assert bits[0] < 4  # of 10
+    assert bits[1] > bits[0] + 1

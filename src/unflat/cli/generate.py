@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from unflat.cli.options import (
-    PRIOR,
     Computed,
     Placed,
     Planned,
@@ -20,6 +19,7 @@ from unflat.cli.options import (
     require_range,
 )
 from unflat.errors import UserError
+from unflat.hub.registry import PRIOR
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
 

@@ -8,14 +8,12 @@ from typing import Annotated, Literal
 import tyro
 
 from unflat.errors import UserError
+from unflat.hub.registry import PRIOR
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """On if named."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-
-PRIOR = "vq3d-prior"
-"""The model that draws tokens where none is named."""
 
 _ENDLESS = 10**6  # an upper bound that nobody needs to be told
 
@@ -83,11 +81,11 @@ class Sampled:
 
     autoencoder: str | None = None
     """The model that makes scenes of a prior's tokens; the one the prior names if not given."""
-    steps: int = 16
+    steps: int = 32
     """Passes in which a picture's codes are drawn, for priors that draw several at once."""
     temperature: float = 1.0
     """Above 1 bolder, below 1 safer."""
-    guidance_scale: float = 1.0
+    guidance_scale: float = 1.3
     """How strongly the class counts: 1 as learned, 0 not at all, more overdoes it."""
     top_k: int | None = None
     """Draw only from the so many likeliest codes."""

@@ -1,5 +1,6 @@
 """Pictures of folders and tars one batch at a time, so that any number of them fits in memory."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -125,11 +126,16 @@ class PictureStream:
         return self.part(kept).named(classes)
 
     def halves(self) -> tuple["PictureStream", "PictureStream"]:
-        """Every second picture of each class (of those without one, too), and the others."""
+        """Every second picture of each class, and the others.
+
+        Pictures without a class, and those that are alone in theirs, count as one class.
+        """
+        labels = [self.label(index) for index in range(len(self))]
+        counts = Counter(labels)
         turns: dict[str | None, int] = {}
         parts: tuple[list[int], list[int]] = ([], [])
-        for index in range(len(self)):
-            label = self.label(index)
+        for index, own in enumerate(labels):
+            label = own if counts[own] > 1 else None
             turn = turns.get(label, 0)
             parts[turn].append(index)
             turns[label] = 1 - turn

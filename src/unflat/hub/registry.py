@@ -15,6 +15,9 @@ EXAMPLE_CREDIT = "toy duck, Nataniel Ruiz (google/dreambooth), CC BY 4.0"
 FEATURES = "unflat-features"
 """The network that evaluation measures distances with where no other is given."""
 
+PRIOR = "vq3d-prior"
+"""The model that draws what no photo shows, where no other is given."""
+
 _BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -25,7 +28,7 @@ class Description:
     summary: str
     """What it is for, in one line."""
     system: str
-    """Room in `unflat.systems` that reads it."""
+    """Which of `unflat.systems` reads it."""
     file: str
     """Name of the bundled weights."""
     size_mb: float
@@ -35,7 +38,7 @@ class Description:
     trained_on: str
     """Data, in some words."""
     seconds_cpu: float
-    """For a picture on two CPU cores: from photo to result folder, or to its features."""
+    """For a picture on two CPU cores: to its result folder, or to its features."""
     memory_mib: int
     """Most memory held meanwhile."""
 
@@ -51,6 +54,16 @@ MODELS: dict[str, Description] = {
         seconds_cpu=15.0,
         memory_mib=1000,
     ),
+    PRIOR: Description(
+        summary="new scenes of sixteen classes, in the tokens of vq3d-small; 64 px",
+        system="vq3d-prior",
+        file="vq3d-prior.safetensors",
+        size_mb=4.4,
+        licence="Apache-2.0",
+        trained_on="tokens of 5,220 rendered scenes and 2,420 freely licensed photographs",
+        seconds_cpu=20.0,
+        memory_mib=600,
+    ),
     FEATURES: Description(
         summary="tells pictures apart, for kid-unflat and perceptual-unflat of unflat evaluate",
         system="features",
@@ -62,10 +75,6 @@ MODELS: dict[str, Description] = {
         memory_mib=400,
     ),
 }
-
-
-_TO_TRAIN = {"vq3d-prior": "unflat train vq3d-prior"}
-"""Names that verbs ask for by default, of models that do not come with unflat: what makes one."""
 
 
 def find(name: str | Path, *, offline: bool = False) -> Path:
@@ -89,11 +98,6 @@ def find(name: str | Path, *, offline: bool = False) -> Path:
             return path / "model.safetensors"
         raise UserError(f"{name}: holds no model.safetensors; give the path of a model file.")
     known = MODELS.get(str(name))
-    if known is None and str(name) in _TO_TRAIN:
-        raise UserError(
-            f"{name}: does not come with unflat; make one with `{_TO_TRAIN[str(name)]}` and give "
-            "the path of its file."
-        )
     if known is None:
         raise UserError(_unknown(str(name)))
     if not is_here(str(name)):

@@ -37,11 +37,11 @@ _SAMPLES = 64
 class Sampling:
     """How tokens are drawn; see `unflat.systems.vq3d.prior.Prior.sample`."""
 
-    steps: int = 16
+    steps: int = 32
     """Passes of masked decoding; raster order takes one for every code, whatever is said here."""
     temperature: float = 1.0
     """Divides the logits; above 0."""
-    guidance_scale: float = 1.0
+    guidance_scale: float = 1.3
     """Unconditional + scale (conditional - unconditional) logits; at least 0."""
     top_k: int | None = None
     """Only the so many likeliest codes."""

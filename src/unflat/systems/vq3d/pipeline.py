@@ -36,7 +36,7 @@ from unflat.training.model_file import load_weights, read_header
 
 # Logistic weights: offset, expected error of depth, canonical PSNR of the tokens. Fitted by
 # benchmarks/confidence.py to the disparity correlation on scenes, upside-down scenes and noise.
-CONFIDENCE = (4.303, -53.476, -0.007)
+CONFIDENCE = (1.4, -39.513, 0.06)
 # A photo does not tell how much nearer the nearest is than the farthest. With the model's own
 # disparity it would be tenfold; the training scenes with walls have a median of 5.3.
 USUAL_SHIFT = -0.12
@@ -48,7 +48,7 @@ LEAST_SPREAD = 0.002  # softness of a sheet whose depth is sure, units of normal
 GIVEN_SPREAD = 0.006  # softness of a surface that a depth map gives
 # The least squared error wants softer sheets than the eye: a share of that, and no more than the
 # most, cost 0.1 dB on scenes and keep photographs from blurring.
-SOFTENED, MOST_SPREAD = 0.7, 0.03
+SOFTENED, MOST_SPREAD = 0.7, 0.04
 
 
 def load(model: str | Path, device: str = "cpu", offline: bool = False) -> Autoencoder:
