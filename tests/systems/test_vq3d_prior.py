@@ -7,7 +7,7 @@ from torch import Tensor
 
 from unflat.data.prepare import prepare_picture
 from unflat.errors import UserError
-from unflat.hub.registry import PRIOR, example_picture
+from unflat.hub.registry import example_picture
 from unflat.systems.vq3d import load
 from unflat.systems.vq3d.prior import NO_CLASS, Prior, load_prior
 from unflat.systems.vq3d.prior_config import PRESETS, PriorConfig, paper, small
@@ -344,7 +344,7 @@ def test_class_names_must_be_as_many_as_classes():
 
 def test_the_bundled_prior_tells_a_photo_from_its_tokens_in_another_order():
     """Half of each slot known. A prior that knew frequencies alone would find both alike."""
-    model, prior = load("vq3d-small"), load_prior(PRIOR)
+    model, prior = load("vq3d-small"), load_prior("vq3d-prior")
     picture = prepare_picture(example_picture(), 64).model_image[None]
     indices = model.encode(picture).quantized.indices
     shuffled = indices[:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from unflat.cli.options import (
+    PRIOR,
     Computed,
     Placed,
     Planned,
@@ -19,7 +20,6 @@ from unflat.cli.options import (
     require_range,
 )
 from unflat.errors import UserError
-from unflat.hub.registry import PRIOR
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
 

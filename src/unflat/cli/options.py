@@ -8,12 +8,14 @@ from typing import Annotated, Literal
 import tyro
 
 from unflat.errors import UserError
-from unflat.hub.registry import PRIOR
 
 Switch = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 """On if named."""
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
+
+PRIOR = "vq3d-prior"
+"""The model that draws tokens where none is named."""
 
 _ENDLESS = 10**6  # an upper bound that nobody needs to be told
 

@@ -15,9 +15,6 @@ EXAMPLE_CREDIT = "toy duck, Nataniel Ruiz (google/dreambooth), CC BY 4.0"
 FEATURES = "unflat-features"
 """The network that evaluation measures distances with where no other is given."""
 
-PRIOR = "vq3d-prior"
-"""The model that draws what no photo shows, where no other is given."""
-
 _BUNDLED = Path(__file__).parent / "bundled"
 
 
@@ -54,7 +51,7 @@ MODELS: dict[str, Description] = {
         seconds_cpu=15.0,
         memory_mib=1000,
     ),
-    PRIOR: Description(
+    "vq3d-prior": Description(
         summary="new scenes of sixteen classes, in the tokens of vq3d-small; 64 px",
         system="vq3d-prior",
         file="vq3d-prior.safetensors",
