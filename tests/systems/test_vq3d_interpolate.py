@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unflat.fields import ViewSpacePlanes
+from unflat.metrics import psnr
 from unflat.nn.halton import halton_order
 from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, Planes
@@ -129,6 +130,8 @@ def test_a_scene_between_is_saved_with_its_own_front(tmp_path):
     planes = planes_between(made, encode_ends(made, pictures()), 0.5)
     scene = scene_of_planes(made, planes, HEADER)
     assert scene.photo is not None
+    front = scene.render(size=(scene.photo.shape[-2], scene.photo.shape[-1])).rgb[0]
+    assert psnr(front[None], scene.photo[None]) > 35
     loaded = Scene.load(scene.save(tmp_path / "scene.safetensors"))
     one, other = scene.render(size=(16, 16)).rgb, loaded.render(size=(16, 16)).rgb
     assert (one - other).abs().mean() < 0.01

@@ -26,6 +26,7 @@ from unflat.files import atomic_folder
 from unflat.training.model_file import load_weights
 
 CHECKPOINT_FORMAT = 1
+_LISTED = 6  # tensors that are named where many are meant
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,24 @@ def load_init(path: Path | str) -> dict[str, Tensor]:
             raise UserError(f"{path}: holds no whole checkpoint; give a model file or a run.")
         return checkpoint.ema() or checkpoint.weights()
     return load_weights(path)[0]
+
+
+def start_from(networks: nn.Module, init: Path | str) -> tuple[str, str]:
+    """Give the networks the weights of a model file, a checkpoint or a run.
+
+    Returns:
+        What was taken, and what was not: a sentence each, the second empty if all was.
+
+    Raises:
+        UserError: nothing readable is there, or nothing of it fits.
+    """
+    left = copy_matching(networks, load_init(init))
+    total = len(networks.state_dict())
+    if len(left) == total:
+        raise UserError(f"--init {init}: none of its tensors fits this model; give another.")
+    taken = f"{init}: took {total - len(left)} of {total} tensors."
+    more = f"; and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
+    return taken, f"{init}: not taken: {'; '.join(left[:_LISTED])}{more}." if left else ""
 
 
 def copy_matching(networks: nn.Module, weights: dict[str, Tensor]) -> list[str]:

@@ -23,11 +23,11 @@ from unflat.errors import UserError
 from unflat.training.checkpoint import (
     Checkpoint,
     copy_matching,
-    load_init,
     load_optimizer_tensors,
     newest_checkpoint,
     optimizer_tensors,
     save_checkpoint,
+    start_from,
 )
 from unflat.training.config import TrainConfig
 from unflat.training.distribution import (
@@ -49,7 +49,6 @@ from unflat.training.stop import StopWish, stop_signals
 from unflat.training.threads import fastest_threads
 from unflat.training.tracking import Tracker
 
-_LISTED = 6  # tensors that are named where many are meant
 _SAMPLES = 8  # pictures of the batch that a sample sheet is made from
 
 
@@ -361,7 +360,10 @@ class _Run:
 
     def _prepare(self, begin: bool) -> None:
         if begin and self.init is not None:
-            self._begin_from(self.init)
+            taken, left = start_from(self.networks, self.init)
+            self._tell("init", taken)
+            if left:
+                self._warn(left)
         settings = [{"lr_scale": 1.0, **group} for group in self.recipe.parameter_groups()]
         optimizer = torch.optim.AdamW(
             settings,
@@ -375,16 +377,6 @@ class _Run:
         decay = self.config.ema_decay
         self.ema = Ema(self.networks, decay) if decay > 0 else None
         self.good = LastGood(self.networks, self.ema, self.optimizer.optimizer)
-
-    def _begin_from(self, init: str) -> None:
-        left = copy_matching(self.networks, load_init(init))
-        total = len(self.networks.state_dict())
-        if len(left) == total:
-            raise UserError(f"--init {init}: none of its tensors fits this model; give another.")
-        self._tell("init", f"{init}: took {total - len(left)} of {total} tensors.")
-        if left:
-            more = f"; and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
-            self._warn(f"{init}: not taken: {'; '.join(left[:_LISTED])}{more}.")
 
     def _load(self, checkpoint: Checkpoint) -> None:
         state = checkpoint.state
