@@ -87,7 +87,7 @@ def _write(out: Path, trained: Trained) -> list[str]:
         "system": "vq3d",
         "card": {"name": name, "licence": "not stated"},
     }
-    # Whole numbers: everything but the refiner must stay as it was, tokens above all.
+    # In full precision: everything but the refiner must stay as it was, tokens above all.
     save_model(out / "model.safetensors", recipe.model.state_dict(), header, "float32")
     sections = {
         "What it is": f"{name}: a VQ3D stage-1 model whose detail mode was trained further.",
