@@ -7,7 +7,6 @@ from unflat.metrics import psnr
 from unflat.scene import Scene
 from unflat.systems.vq3d import load, render_canonical, token_field
 from unflat.systems.vq3d.generate import (
-    PICTURE_SIDE,
     Sampling,
     SceneMaker,
     classes_in_turn,
@@ -16,6 +15,7 @@ from unflat.systems.vq3d.generate import (
     find_class,
     open_maker,
 )
+from unflat.systems.vq3d.pipeline import FRONT_SIDE
 from unflat.systems.vq3d.prior import load_prior
 
 CLASSES = ["car", "photo/fruit", "scene/fruit", "glass"]
@@ -53,7 +53,7 @@ def test_seed_and_number_alone_decide(maker):
 def test_a_scene_carries_its_front_view_and_is_read_back(maker, tmp_path):
     scene = maker.scene(maker.draw("car", seed=0, number=0), class_name="car", seed=0)
     assert isinstance(scene.field, ViewSpaceField)
-    assert scene.size == (PICTURE_SIDE, PICTURE_SIDE)
+    assert scene.size == (FRONT_SIDE, FRONT_SIDE)
     assert scene.header.source == ""
     assert scene.header.settings["class"] == "car"
     assert scene.header.licence == "Apache-2.0 and CC0-1.0"

@@ -78,7 +78,7 @@ class Completer(Protocol):
         ...
 
 
-COMPLETING = Sampling(temperature=0.5)
+COMPLETING = Sampling(temperature=0.5, guidance_scale=1.0)
 """How unseen tokens are drawn unless said otherwise: nearer to the likeliest than new scenes."""
 
 

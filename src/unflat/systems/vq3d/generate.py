@@ -5,11 +5,9 @@ indices = maker.draw("car", seed=0, number=3)
 maker.scene(indices, class_name="car", seed=0).save("car.safetensors")
 """
 
-import copy
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +20,10 @@ from unflat.fields.viewspace import ViewSpaceField
 from unflat.hub.registry import find
 from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, SceneField
-from unflat.systems.vq3d.pipeline import USUAL_SHIFT, load, model_hash
+from unflat.systems.vq3d.pipeline import load, model_hash, scene_with_front
 from unflat.systems.vq3d.prior import NO_CLASS, Prior, load_prior
-from unflat.systems.vq3d.recipe import render_canonical
 from unflat.systems.vq3d.tokens import fingerprint
 from unflat.training.model_file import read_header
-
-PICTURE_SIDE = 256
-"""Pixels of the front view that a generated scene carries; its field is smooth between texels."""
-_SAMPLES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,19 +133,14 @@ class SceneMaker:
         """
         field = field_of_codes(self.model, indices)
         assert isinstance(field, ViewSpaceField)  # checked at the beginning
-        front, _, _ = render_canonical(field, PICTURE_SIDE, _SAMPLES)
-        frame = replace(field.frame, b=USUAL_SHIFT)
         header = SceneHeader(
             system="vq3d",
             model=self.name,
             model_sha256=self.sha256,
             licence=self.licence,
-            fov_deg=self.model.config.fov_deg,
-            created=datetime.now(UTC).date().isoformat(),
             settings={"seed": seed, "mode": "generated", "class": class_name or "any"},
         )
-        own = copy.deepcopy(field.with_frame(frame)).cpu()  # the decoder is the model's own
-        return Scene(own, header, picture=front[0].clamp(0, 1).cpu())
+        return scene_with_front(self.model, field, header)
 
 
 @torch.no_grad()

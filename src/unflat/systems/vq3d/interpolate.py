@@ -9,11 +9,9 @@ to the other, in Halton's order, so that every one is a code of a real picture.
     planes = planes_between(model, ends, share=0.5)
 """
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -30,13 +28,11 @@ from unflat.nn.halton import halton_order
 from unflat.nn.quantize import FiniteScalarQuantizer, VectorQuantizer
 from unflat.scene import Frames, Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, Planes
-from unflat.systems.vq3d.pipeline import USUAL_SHIFT
-from unflat.systems.vq3d.recipe import render_canonical
+from unflat.systems.vq3d.pipeline import USUAL_SHIFT, scene_with_front
 
 Way = Literal["latents", "planes", "tokens"]
 
 _BOUND = 0.995  # of FSQ's numbers: where decoding stops undoing their tanh
-_FRONT_SIDE, _FRONT_SAMPLES = 256, 64  # of the front view that a scene carries
 
 
 class Ends(NamedTuple):
@@ -97,13 +93,7 @@ def scene_of_planes(model: Autoencoder, planes: Planes, header: SceneHeader) -> 
     Raises:
         UserError: scenes of this kind of model cannot be saved.
     """
-    field = _placed(model, planes)
-    front, _, _ = render_canonical(field, _FRONT_SIDE, _FRONT_SAMPLES)
-    header = replace(
-        header, fov_deg=model.config.fov_deg, created=datetime.now(UTC).date().isoformat()
-    )
-    own = copy.deepcopy(field).cpu()  # the decoder is the model's own
-    return Scene(own, header, picture=front[0].clamp(0, 1).cpu())
+    return scene_with_front(model, _placed(model, planes), header)
 
 
 @torch.no_grad()

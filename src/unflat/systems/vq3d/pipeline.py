@@ -44,11 +44,31 @@ TURNED_ROUND = (
     "the given depth is near where the model sees far; if its values grow with distance, "
     "say --depth-from depth"
 )
+FRONT_SIDE = 256
+"""Pixels of the front view that a scene without a photo carries; its field is smooth."""
+_FRONT_SAMPLES = 64
 LEAST_SPREAD = 0.002  # softness of a sheet whose depth is sure, units of normalised disparity
 GIVEN_SPREAD = 0.006  # softness of a surface that a depth map gives
 # The least squared error wants softer sheets than the eye: a share of that, and no more than the
 # most, cost 0.1 dB on scenes and keep photographs from blurring.
 SOFTENED, MOST_SPREAD = 0.7, 0.04
+
+
+@torch.no_grad()
+def scene_with_front(model: Autoencoder, field: ViewSpaceField, header: SceneHeader) -> Scene:
+    """A scene without a photo: it carries its own front view instead.
+
+    Args:
+        model: of the field.
+        field: of one scene.
+        header: what it is; field of view and date are filled in.
+    """
+    front, _, _ = render_canonical(field, FRONT_SIDE, _FRONT_SAMPLES)
+    today = datetime.now(UTC).date().isoformat()
+    header = replace(header, fov_deg=model.config.fov_deg, created=today)
+    placed = field.with_frame(replace(field.frame, b=USUAL_SHIFT))
+    own = copy.deepcopy(placed).cpu()  # the decoder is the model's own
+    return Scene(own, header, picture=front[0].clamp(0, 1).cpu())
 
 
 def load(model: str | Path, device: str = "cpu", offline: bool = False) -> Autoencoder:
