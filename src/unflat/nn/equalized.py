@@ -12,7 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-_BINOMIAL = (1.0, 3.0, 3.0, 1.0)  # StyleGAN2's resample filter
+BINOMIAL = (1.0, 3.0, 3.0, 1.0)
+"""StyleGAN2's resample filter, before it is divided by its sum."""
 
 
 class EqualizedLinear(nn.Module):
@@ -66,7 +67,7 @@ def blur(
         padding: zeros on every side; with 1 and a stride of 2 the sides are halved.
         stride: between the positions that are kept.
     """
-    row = maps.new_tensor(_BINOMIAL) / sum(_BINOMIAL)
+    row = maps.new_tensor(BINOMIAL) / sum(BINOMIAL)
     kernel = (row[:, None] * row).expand(maps.shape[1], 1, -1, -1)
     return functional.conv2d(maps, kernel, stride=stride, padding=padding, groups=maps.shape[1])
 
