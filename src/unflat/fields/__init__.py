@@ -6,6 +6,13 @@ from unflat.fields.composition import ComposedField, Placed, similarity
 from unflat.fields.contraction import contract, uncontract
 from unflat.fields.cutout import CutoutField
 from unflat.fields.detail import DetailField, HiddenSheet
+from unflat.fields.distance import (
+    DistanceDecoder,
+    DistanceTriplaneField,
+    LaplaceDensity,
+    PaletteField,
+    mix,
+)
 from unflat.fields.edited import EditedField, Inserted
 from unflat.fields.field import Bounded, Field, FieldOutput, Furnished, Warped
 from unflat.fields.planes import sample_plane, sample_triplane
@@ -30,6 +37,8 @@ __all__ = [
     "ComposedField",
     "CutoutField",
     "DetailField",
+    "DistanceDecoder",
+    "DistanceTriplaneField",
     "EditedField",
     "FeatureDecoder",
     "Field",
@@ -37,6 +46,8 @@ __all__ = [
     "Furnished",
     "HiddenSheet",
     "Inserted",
+    "LaplaceDensity",
+    "PaletteField",
     "PanoramaBackground",
     "Placed",
     "SavedField",
@@ -48,6 +59,7 @@ __all__ = [
     "Warped",
     "assumed_points",
     "contract",
+    "mix",
     "pack_field",
     "ray_limits",
     "sample_plane",
