@@ -61,6 +61,7 @@ from unflat.geometry.published_frames import (
 from unflat.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from unflat.geometry.rays import Rays, camera_rays, depth_per_distance, image_rays, pixel_grid
 from unflat.geometry.trajectory import orbit, spiral, turn_about_pivot, wiggle
+from unflat.geometry.turntable import swing, turn_around, turntable
 
 __all__ = [
     "DEFAULT_FOCAL",
@@ -119,6 +120,7 @@ __all__ = [
     "rotation_from_vector",
     "scene_to_export",
     "spiral",
+    "swing",
     "to_blender",
     "to_colmap",
     "to_eg3d",
@@ -128,6 +130,8 @@ __all__ = [
     "to_scene_world",
     "to_zero123",
     "turn_about_pivot",
+    "turn_around",
+    "turntable",
     "wiggle",
     "z_up_to_object",
 ]
