@@ -1,7 +1,7 @@
 """Cameras, rays, poses, paths, boxes, other programs' conventions, true and assumed space."""
 
 from unflat.geometry.box import BoxHits, intersect_box
-from unflat.geometry.camera import Camera, CameraKind, invert_rigid, length, rigid
+from unflat.geometry.camera import Camera, CameraKind, invert_rigid, length, mirrored_camera, rigid
 from unflat.geometry.frames import (
     BlenderCamera,
     ColmapCamera,
@@ -108,6 +108,7 @@ __all__ = [
     "invert_rigid",
     "length",
     "look_at",
+    "mirrored_camera",
     "object_to_z_up",
     "orbit",
     "orbit_coordinates",

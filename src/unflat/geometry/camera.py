@@ -145,6 +145,22 @@ class Camera:
         return local @ self.rotation.mT + self.position[..., None, :]
 
 
+def mirrored_camera(camera: Camera) -> Camera:
+    """The camera whose picture of the world mirrored in x is the mirrored picture.
+
+    C becomes D C D with D = diag(-1, 1, 1, 1): the mirror of the world on the left, that of the
+    picture's columns on the right; the principal point cx becomes 1 - cx. What is seen at (u, v)
+    of (x, y, z) is then seen at (1 - u, v) of (-x, y, z).
+    """
+    mirror = camera.camera_to_world.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    fx, fy, cx, cy = camera.intrinsics.unbind(dim=-1)
+    return Camera(
+        camera_to_world=mirror[:, None] * camera.camera_to_world * mirror,
+        intrinsics=torch.stack([fx, fy, 1.0 - cx, cy], dim=-1),
+        kind=camera.kind,
+    )
+
+
 def invert_rigid(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """The inverse of a rotation followed by a translation: (R, t) becomes (R', -R' t)."""
     rotation = motion[..., :3, :3].mT
