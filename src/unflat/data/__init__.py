@@ -11,16 +11,23 @@ from unflat.data.depth_maps import (
     read_map,
 )
 from unflat.data.disparity import read_disparity
+from unflat.data.eg3d_layout import eg3d_views
 from unflat.data.folder import FolderSource
 from unflat.data.object_mesh import ObjectSurface, read_object_mesh
 from unflat.data.pictures import MAX_PIXELS, open_picture
 from unflat.data.posed import PosedScene, PosedScenes
 from unflat.data.posed_objects import PosedObject, PosedObjects
+from unflat.data.posed_views import (
+    PosedBatches,
+    PosedViews,
+    picture_views,
+)
 from unflat.data.prepare import Prepared, prepare_picture
 from unflat.data.procedural import ProceduralFiles, write_procedural
 from unflat.data.sample import PictureSource, Reject, Sample
 from unflat.data.sampler import BatchSource
 from unflat.data.shard import Shard, ShardSource
+from unflat.data.view_layouts import open_views
 
 __all__ = [
     "MAX_PIXELS",
@@ -34,20 +41,25 @@ __all__ = [
     "ObjectSurface",
     "PictureDataset",
     "PictureSource",
+    "PosedBatches",
     "PosedObject",
     "PosedObjects",
     "PosedScene",
     "PosedScenes",
+    "PosedViews",
     "Prepared",
     "ProceduralFiles",
     "Reject",
     "Sample",
     "Shard",
     "ShardSource",
+    "eg3d_views",
     "encode_disparity",
     "normalized_disparity",
     "open_picture",
     "open_source",
+    "open_views",
+    "picture_views",
     "prepare_picture",
     "read_disparity",
     "read_map",

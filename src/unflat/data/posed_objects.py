@@ -90,7 +90,14 @@ class PosedObjects:
     ) -> None:
         self.path, self.resolution = Path(path), resolution
         self._files = open_tree(self.path)
-        self._reader, found = _detect(self._files, path)
+        detected = _detect(self._files, path)
+        if detected is None:
+            raise UserError(
+                f"{path}: holds no objects with cameras; looked for folders with rgb/ and "
+                "pose/ (SRN), with 000.png and 000.npy (Zero-1-to-3), and with a meta.json of a "
+                "turntable."
+            )
+        self._reader, found = detected
         self.layout: Layout = self._reader.layout
         self.splits: tuple[str, ...] = _ordered({item.split for item in found})
         if split is not None:
@@ -182,6 +189,16 @@ class PosedObjects:
         return resize_maps(torch.cat([color, alpha])[None], self.resolution)[0]
 
 
+def splits_of_objects(path: str | Path) -> tuple[str, ...] | None:
+    """Splits of a tar or folder of posed objects; None if it holds none.
+
+    Raises:
+        UserError: no such file, or its lists cannot be read.
+    """
+    detected = _detect(open_tree(Path(path)), path)
+    return None if detected is None else _ordered({item.split for item in detected[1]})
+
+
 @contextmanager
 def _told(label: str) -> Iterator[None]:
     """Turns what readers raise on damaged files into a sentence that begins with the object."""
@@ -197,7 +214,8 @@ def _told(label: str) -> Iterator[None]:
         raise UserError(f"{label}: the object cannot be read ({detail}).") from error
 
 
-def _detect(files: FileTree, path: str | Path) -> tuple[LayoutReader, list[Listed]]:
+def _detect(files: FileTree, path: str | Path) -> tuple[LayoutReader, list[Listed]] | None:
+    """The layout and what is in it; None if it is none of those known."""
     for reader in READERS:
         try:
             found = reader.find(files)
@@ -205,10 +223,7 @@ def _detect(files: FileTree, path: str | Path) -> tuple[LayoutReader, list[Liste
             raise UserError(f"{path}: its lists cannot be read ({error}).") from error
         if found:
             return reader, found
-    raise UserError(
-        f"{path}: holds no objects with cameras; looked for folders with rgb/ and pose/ (SRN), "
-        "with 000.png and 000.npy (Zero-1-to-3), and with a meta.json of a turntable."
-    )
+    return None
 
 
 def _ordered(splits: set[str | None]) -> tuple[str, ...]:

@@ -1,0 +1,314 @@
+"""Pictures with their cameras, all in memory, and the training batches made of them.
+
+::
+
+    views = open_views("cars-srn.tar", 64)          # posed objects, EG3D's layout, or pictures
+    source = PosedBatches(views, batch_size=32)
+    batch = source.batch(step)                      # image, camera_to_world, fake_camera_to_world
+
+A view takes 4 bytes a pixel (3 of the picture, 1 of the mask): 16 kB at 64 pixels, so 100,000 views
+1.6 GB; while reading, twice as much.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Int64, UInt8
+from torch import Tensor
+
+from unflat.data.dataset import PictureDataset
+from unflat.data.posed_objects import PosedObjects
+from unflat.data.sample import Reject
+from unflat.errors import UserError
+from unflat.geometry import Camera, mirrored_camera
+
+Progress = Callable[[int, int], None]
+"""Told (done, all)."""
+
+_ORDER_STREAM, _CHANGE_STREAM = 1, 2  # keeps shuffling and the other draws independent
+
+
+class PosedViews:
+    """All pictures of a set of posed objects, at one resolution.
+
+    Args:
+        path: a tar or folder that `PosedObjects` reads.
+        split: as in `PosedObjects.splits`; all objects if not given.
+        resolution: side in pixels.
+        limit: keep only the first so many objects.
+        progress: told after each object.
+
+    Raises:
+        UserError: no such file, no objects in it, no such split, or no object can be read.
+    """
+
+    name: str
+    """The data set, for messages."""
+    images: UInt8[Tensor, "n 3 side side"]
+    """Pictures over white, in 255ths."""
+    masks: UInt8[Tensor, "n side side"] | None
+    """Share of each pixel that the object covers, in 255ths; None where the files do not tell."""
+    camera: Camera | None
+    """One camera for each picture; None where the files hold none."""
+    objects: Int64[Tensor, " n"]
+    """Which of `names` each picture shows."""
+    names: list[str]
+    """Of the objects; where nobody knows which pictures show the same one, of the pictures."""
+    rejects: list[Reject]
+    """What was left out, and why."""
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        *,
+        resolution: int,
+        limit: int | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        found = PosedObjects(path, split, resolution=resolution, limit=limit)
+        images, masks, cameras, counts, names = [], [], [], [], []
+        for index in range(len(found)):
+            try:
+                item = found[index]
+            except UserError as error:
+                found.reject(index, error)
+            else:
+                images.append(_bytes(item.images))
+                masks.append(None if item.masks is None else _bytes(item.masks))
+                cameras.append(item.camera)
+                counts.append(len(item.images))
+                names.append(item.name)
+            if progress is not None:
+                progress(index + 1, len(found))
+        if not names:
+            raise UserError(nothing_left(path, "objects", found.rejects))
+        self._keep(
+            str(path),
+            torch.cat(images),
+            joined_masks(masks),
+            Camera(
+                camera_to_world=torch.cat([camera.camera_to_world for camera in cameras]),
+                intrinsics=torch.cat([camera.intrinsics for camera in cameras]),
+            ),
+            torch.repeat_interleave(torch.tensor(counts)),
+            names,
+            found.rejects,
+        )
+
+    @classmethod
+    def of(
+        cls,
+        images: UInt8[Tensor, "n 3 side side"],
+        *,
+        name: str,
+        masks: UInt8[Tensor, "n side side"] | None = None,
+        camera: Camera | None = None,
+        objects: Int64[Tensor, " n"] | None = None,
+        names: Sequence[str] | None = None,
+        rejects: Sequence[Reject] = (),
+    ) -> "PosedViews":
+        """Views that are in memory already.
+
+        Args:
+            images: over white, in 255ths.
+            name: of the data set, for messages.
+            masks: in 255ths.
+            camera: one for each picture.
+            objects: which of `names` each picture shows; each its own if not given.
+            names: of the objects; their numbers if not given.
+            rejects: what was left out.
+
+        Raises:
+            ValueError: the counts differ.
+        """
+        if objects is None:
+            objects = torch.arange(len(images))
+        if names is None:
+            names = [str(number) for number in range(int(objects.max()) + 1)]
+        counts = [len(images), len(objects)]
+        counts += [] if masks is None else [len(masks)]
+        counts += [] if camera is None else [len(camera.camera_to_world)]
+        if len(set(counts)) > 1 or not 0 <= int(objects.min()) <= int(objects.max()) < len(names):
+            raise ValueError(f"{counts} pictures, objects, masks and cameras; {len(names)} names")
+        views = cls.__new__(cls)
+        views._keep(name, images, masks, camera, objects, list(names), list(rejects))
+        return views
+
+    def _keep(
+        self,
+        name: str,
+        images: Tensor,
+        masks: Tensor | None,
+        camera: Camera | None,
+        objects: Tensor,
+        names: list[str],
+        rejects: list[Reject],
+    ) -> None:
+        self.name, self.images, self.masks, self.camera = name, images, masks, camera
+        self.objects, self.names, self.rejects = objects, names, rejects
+
+    def __len__(self) -> int:
+        """How many pictures there are."""
+        return len(self.images)
+
+    @property
+    def resolution(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.images.shape[-1]
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the cameras are known."""
+        return self.camera is not None
+
+    @property
+    def has_masks(self) -> bool:
+        """Whether the objects' silhouettes are known."""
+        return self.masks is not None
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """``pictures, objects, rejected``."""
+        return {
+            "pictures": len(self),
+            "objects": len(self.names),
+            "rejected": len(self.rejects),
+        }
+
+
+class PosedBatches:
+    """Training batches as a pure function of seed and step; shuffled anew in every epoch.
+
+    Beside each picture's own camera stands one for a generated picture: that of any picture of the
+    set, drawn independently of the real one, as EG3D's training code does (arXiv 2112.07945).
+
+    Args:
+        views: pictures; batches of views without cameras hold nothing but ``image``.
+        batch_size: over all processes.
+        seed: of order, mirroring and the cameras of generated pictures.
+        rank: which part of a batch this process takes.
+        world_size: how many processes share a batch.
+        mirror: mirror half of the pictures left to right with their cameras, and half of the
+            cameras of generated pictures: the world's x changes its sign. Only for categories
+            whose mirror images belong to them.
+
+    Raises:
+        ValueError: the processes can not share a batch equally.
+    """
+
+    def __init__(
+        self,
+        views: PosedViews,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        *,
+        mirror: bool = False,
+    ) -> None:
+        if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
+            raise ValueError(f"{batch_size} pictures cannot be shared by {world_size} processes")
+        self.views, self.batch_size, self.seed = views, batch_size, seed
+        self.rank, self.world_size, self.mirror = rank, world_size, mirror
+        self._orders: dict[int, np.ndarray] = {}
+
+    def batch(self, step: int) -> dict[str, Tensor]:
+        """This process's part of the batch of a step.
+
+        ``image`` "batch 3 side side" in [0, 1]; with cameras also ``camera_to_world`` "batch 4 4",
+        ``intrinsics`` "batch 4", ``fake_camera_to_world``, ``fake_intrinsics``, ``object`` "batch";
+        with masks ``mask`` "batch 1 side side" in [0, 1].
+        """
+        views, chosen = self.views, torch.from_numpy(self.indices(step))
+        fake, flips, fake_flips = self._draws(step)
+        batch = {"image": _unit(views.images[chosen], flips)}
+        if views.masks is not None:
+            batch["mask"] = _unit(views.masks[chosen][:, None], flips)
+        if views.camera is not None:
+            batch |= _camera_keys("", views.camera[chosen], flips)
+            batch |= _camera_keys("fake_", views.camera[fake], fake_flips)
+            batch["object"] = views.objects[chosen]
+        return batch
+
+    def indices(self, step: int) -> Int[np.ndarray, " share"]:
+        """Which pictures this process's part of the batch of a step holds."""
+        share = self.batch_size // self.world_size
+        start = step * self.batch_size + self.rank * share
+        epochs, places = np.divmod(np.arange(start, start + share), len(self.views))
+        pairs = zip(epochs.tolist(), places.tolist(), strict=True)
+        return np.asarray([self._order(epoch)[place] for epoch, place in pairs])
+
+    def epoch(self, step: int) -> float:
+        """How often all pictures have been gone through before this step."""
+        return step * self.batch_size / len(self.views)
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if epoch not in self._orders:
+            generator = np.random.default_rng([self.seed, _ORDER_STREAM, epoch])
+            self._orders[epoch] = generator.permutation(len(self.views))
+            for old in [number for number in self._orders if number < epoch - 1]:
+                del self._orders[old]
+        return self._orders[epoch]
+
+    def _draws(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures whose cameras the generated ones get; which real, which of these to mirror."""
+        # Drawn for the whole batch, so that the number of processes changes nothing.
+        generator = np.random.default_rng([self.seed, _CHANGE_STREAM, step])
+        fake = generator.integers(len(self.views), size=self.batch_size)
+        flips = generator.random((2, self.batch_size)) < (0.5 if self.mirror else 0.0)
+        share = self.batch_size // self.world_size
+        part = slice(self.rank * share, (self.rank + 1) * share)
+        mirrored = torch.from_numpy(flips[:, part])
+        return torch.from_numpy(fake[part]), mirrored[0], mirrored[1]
+
+
+def picture_views(path: str | Path, resolution: int, *, limit: int | None = None) -> PosedViews:
+    """Pictures without cameras: of a folder or a tar, as `PictureDataset` reads them.
+
+    Raises:
+        UserError: no data set, or no picture of it can be used.
+    """
+    found = PictureDataset(path, resolution)
+    assert found.images is not None  # it keeps them unless told otherwise
+    return PosedViews.of(
+        torch.from_numpy(found.images[:limit]),
+        name=str(path),
+        names=found.names[:limit],
+        rejects=found.rejects,
+    )
+
+
+def _camera_keys(prefix: str, camera: Camera, flips: Bool[Tensor, " batch"]) -> dict[str, Tensor]:
+    other = mirrored_camera(camera)
+    poses = torch.where(flips[:, None, None], other.camera_to_world, camera.camera_to_world)
+    intrinsics = torch.where(flips[:, None], other.intrinsics, camera.intrinsics)
+    return {f"{prefix}camera_to_world": poses, f"{prefix}intrinsics": intrinsics}
+
+
+def _unit(
+    values: UInt8[Tensor, "batch channels side side"], flips: Bool[Tensor, " batch"]
+) -> Float[Tensor, "batch channels side side"]:
+    """255ths as numbers in [0, 1], some of them mirrored."""
+    flipped = torch.where(flips[:, None, None, None], values.flip(-1), values)
+    return flipped.float() / 255.0
+
+
+def _bytes(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
+    return (values * 255.0).round().to(torch.uint8)
+
+
+def joined_masks(
+    masks: Sequence[UInt8[Tensor, "_ side side"] | None],
+) -> UInt8[Tensor, "n side side"] | None:
+    """All masks, if none is missing."""
+    there = [mask for mask in masks if mask is not None]
+    return torch.cat(there) if len(there) == len(masks) else None
+
+
+def nothing_left(path: str | Path, kind: str, rejects: Sequence[Reject]) -> str:
+    """The sentence for a data set of which nothing can be used."""
+    first = f" ({rejects[0].name}: {rejects[0].reason})" if rejects else ""
+    return f"{path}: none of its {len(rejects)} {kind} can be used{first}."
