@@ -2,16 +2,13 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 
+from unflat.fields.distance import LaplaceDensity
 from unflat.losses import (
     density_variation,
     eikonal,
     indecision,
-    laplace_cdf,
-    laplace_pdf,
     minimal_surface,
     moved_points,
     occupancy_variation,
@@ -87,41 +84,14 @@ def test_the_term_is_finite_where_a_field_is_flat():
     assert bool(torch.isfinite(weight.grad).all())
 
 
-@given(x=st.floats(-3, 3), scale=st.floats(0.01, 2))
-def test_laplace_by_its_formula(x, scale):
-    value = torch.tensor([x], dtype=torch.float64, requires_grad=True)
-    cdf = laplace_cdf(value, scale)
-    expected = 0.5 + 0.5 * math.copysign(1, x) * (1 - math.exp(-abs(x) / scale))
-    assert float(cdf.detach()) == pytest.approx(expected, abs=1e-12)
-    (derivative,) = torch.autograd.grad(cdf.sum(), value)
-    assert float(derivative) == pytest.approx(math.exp(-abs(x) / scale) / (2 * scale), rel=1e-9)
-    torch.testing.assert_close(derivative, laplace_pdf(value.detach(), scale))
-
-
-def test_laplace_has_the_survey_s_check_values():
-    distance = torch.tensor([-0.2, 0.0, 0.2], dtype=torch.float64)
-    expected = torch.tensor([0.932332, 0.5, 0.067668], dtype=torch.float64)
-    torch.testing.assert_close(laplace_cdf(-distance, 0.1), expected, atol=5e-7, rtol=0)
-    scale = torch.tensor([0.1], dtype=torch.float64)  # a learned one
-    torch.testing.assert_close(laplace_cdf(-distance, scale), expected, atol=5e-7, rtol=0)
-
-
-def test_far_from_the_surface_nothing_overflows():
-    far = torch.tensor([-1e4, 1e4], requires_grad=True)
-    value = laplace_cdf(far, 1e-3)
-    value.sum().backward()
-    assert value.tolist() == [0, 1]
-    assert far.grad is not None
-    assert far.grad.tolist() == [0, 0]
-
-
 def test_terms_by_hand():
+    density = LaplaceDensity(beta=0.1)
     d, moved = torch.tensor([0.0, 0.3, -0.3]), torch.tensor([0.1, 0.3, 0.3])
     up = 0.5 * math.exp(-1)
     expected = torch.tensor([0.5 - up, 0.0, 1 - math.exp(-3)])
-    torch.testing.assert_close(occupancy_variation(d, moved, 0.1), expected)
+    torch.testing.assert_close(occupancy_variation(density, d, moved).detach(), expected)
     torch.testing.assert_close(
-        indecision(d, 0.1), torch.tensor([5.0, 5 * math.exp(-3), 5 * math.exp(-3)])
+        indecision(density, d).detach(), torch.tensor([5.0, 5 * math.exp(-3), 5 * math.exp(-3)])
     )
     near = torch.tensor([0.0, 0.01, -0.02])
     torch.testing.assert_close(
@@ -132,6 +102,7 @@ def test_terms_by_hand():
 
 def test_less_surface_pays_for_occupancy_variation(generator):
     """The mean over a box is about proportional to the area: four times for twice the radius."""
+    density = LaplaceDensity(beta=0.02).double()
     bounds = torch.tensor([[-1.0] * 3, [1.0] * 3], dtype=torch.float64)
     draws = torch.rand(1, 40, 40, 40, 3, generator=generator).double()
     points = points_in_cells(bounds, draws)
@@ -140,6 +111,6 @@ def test_less_surface_pays_for_occupancy_variation(generator):
 
     def price(radius: float) -> float:
         terms = [each.norm(dim=-1) - radius for each in (points, moved)]
-        return float(occupancy_variation(*terms, 0.02).mean())
+        return float(occupancy_variation(density, *terms).detach().mean())
 
     assert price(0.8) / price(0.4) == pytest.approx(4, rel=0.1)

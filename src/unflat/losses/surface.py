@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from unflat.fields.distance import LaplaceDensity
 from unflat.geometry.camera import length
 
 
@@ -78,58 +79,33 @@ def eikonal(
     return (length(slope(distance, points)) - 1).square()
 
 
-def laplace_cdf(
-    values: Float[Tensor, "*n"], scale: Float[Tensor, "..."] | float
-) -> Float[Tensor, "*n"]:
-    """Distribution function of the Laplace distribution: 1/2 + sign(x)/2 (1 - exp(-|x|/scale)).
-
-    Of minus a signed distance it is about 1 inside, 1/2 on the surface, about 0 outside. Written so
-    that the derivative at 0 is right as well; that of sign and absolute value would be 0.
-    """
-    below = 0.5 * torch.exp(values.clamp_max(0) / scale)
-    above = 1 - 0.5 * torch.exp(-values.clamp_min(0) / scale)
-    return torch.where(values <= 0, below, above)
-
-
-def laplace_pdf(
-    values: Float[Tensor, "*n"], scale: Float[Tensor, "..."] | float
-) -> Float[Tensor, "*n"]:
-    """Its derivative: exp(-|x|/scale) / (2 scale)."""
-    return torch.exp(-values.abs() / scale) / (2 * scale)
-
-
 def occupancy_variation(
-    distance: Float[Tensor, "*n"],
-    moved: Float[Tensor, "*n"],
-    scale: Float[Tensor, "..."] | float,
+    density: LaplaceDensity, distance: Float[Tensor, "*n"], moved: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n"]:
-    """How much the occupancy differs between neighbours: |cdf(-d(x)) - cdf(-d(x'))|.
+    """How much the share inside differs between neighbours: |Psi(-d(x)) - Psi(-d(x'))|.
 
-    nerf-from-image's total variation (weight 0.5, grown over the first 12500 iterations): small
-    surfaces are cheaper than large ones, and floating specks cost most for what they are.
+    nerf-from-image's total variation (arXiv 2211.11674; weight 0.5, grown over the first 12500
+    iterations): its mean over a box is about proportional to the area of the surface.
 
     Args:
+        density: whose Psi it is.
         distance: at some points.
         moved: at their neighbours, see `moved_points`.
-        scale: beta of the density.
     """
-    return (laplace_cdf(-distance, scale) - laplace_cdf(-moved, scale)).abs()
+    return (density.share(distance) - density.share(moved)).abs()
 
 
-def indecision(
-    distance: Float[Tensor, "*n"], scale: Float[Tensor, "..."] | float
-) -> Float[Tensor, "*n"]:
-    """How undecided points are between inside and outside: `laplace_pdf` of the distance.
+def indecision(density: LaplaceDensity, distance: Float[Tensor, "*n"]) -> Float[Tensor, "*n"]:
+    """How undecided points are between inside and outside: exp(-|d| / beta) / (2 beta).
 
     nerf-from-image's "entropy" term (weight 0.05, grown over the first 12500 iterations): it drives
-    values away from the surface, and with the eikonal term no more surface is left than needed. It
-    is also what shrinks a learned scale.
+    values away from the surface, so that with the eikonal term no more surface is left than needed.
 
     Args:
+        density: whose beta it is.
         distance: at any points.
-        scale: beta of the density.
     """
-    return laplace_pdf(distance, scale)
+    return density.sharpness(distance)
 
 
 def minimal_surface(distance: Float[Tensor, "*n"], sharpness: float = 100.0) -> Float[Tensor, "*n"]:
