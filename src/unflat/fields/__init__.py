@@ -14,9 +14,11 @@ from unflat.fields.distance import (
     mix,
 )
 from unflat.fields.edited import EditedField, Inserted
-from unflat.fields.field import Bounded, Field, FieldOutput, Furnished, Warped
+from unflat.fields.field import Bounded, Distanced, Field, FieldOutput, Furnished, Warped
 from unflat.fields.planes import sample_plane, sample_triplane
 from unflat.fields.saved import SavedField, pack_field, unpack_field
+from unflat.fields.saved_object import pack_object_field, unpack_object_field
+from unflat.fields.slope import SlopeField
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.viewspace import (
     CanonicalField,
@@ -39,6 +41,7 @@ __all__ = [
     "DetailField",
     "DistanceDecoder",
     "DistanceTriplaneField",
+    "Distanced",
     "EditedField",
     "FeatureDecoder",
     "Field",
@@ -51,6 +54,7 @@ __all__ = [
     "PanoramaBackground",
     "Placed",
     "SavedField",
+    "SlopeField",
     "TriplaneField",
     "ViewSpaceDecoder",
     "ViewSpaceField",
@@ -61,11 +65,13 @@ __all__ = [
     "contract",
     "mix",
     "pack_field",
+    "pack_object_field",
     "ray_limits",
     "sample_plane",
     "sample_triplane",
     "similarity",
     "uncontract",
     "unpack_field",
+    "unpack_object_field",
     "view_coordinates",
 ]

@@ -20,7 +20,7 @@ class Field(Protocol):
     """A batch of scenes, asked at world points.
 
     Optional abilities are declared by their presence: ``warp`` (:class:`Warped`), ``bounds``
-    (:class:`Bounded`), ``inner_edges`` (:class:`Furnished`).
+    (:class:`Bounded`), ``inner_edges`` (:class:`Furnished`), ``distance`` (:class:`Distanced`).
     """
 
     def __call__(
@@ -47,6 +47,15 @@ class Bounded(Protocol):
 
     bounds: Float[Tensor, "2 3"]
     """Lowest and highest corner, world units."""
+
+
+@runtime_checkable
+class Distanced(Protocol):
+    """A field that knows how far from its surface a point is."""
+
+    def distance(self, points: Float[Tensor, "batch *points 3"]) -> Float[Tensor, " batch *points"]:
+        """Signed distance in world units, negative inside."""
+        ...
 
 
 @runtime_checkable
