@@ -2,8 +2,9 @@
 
 from unflat.nn.alexnet import AlexNet
 from unflat.nn.critic import Critic, minibatch_deviation
-from unflat.nn.equalized import EqualizedConv2d, EqualizedLinear
+from unflat.nn.equalized import EqualizedConv2d, EqualizedLinear, EqualizedMatrix
 from unflat.nn.inception import FidInception
+from unflat.nn.palette import PaletteNetwork
 from unflat.nn.published import from_published, published_shapes
 from unflat.nn.quantize import (
     CodeUsage,
@@ -29,9 +30,11 @@ __all__ = [
     "Critic",
     "EqualizedConv2d",
     "EqualizedLinear",
+    "EqualizedMatrix",
     "FidInception",
     "FiniteScalarQuantizer",
     "KeyValueCache",
+    "PaletteNetwork",
     "Quantized",
     "Transformer",
     "VectorQuantizer",

@@ -32,6 +32,20 @@ class EqualizedLinear(nn.Module):
         return functional.linear(features, self.weight * self.gain, self.bias * self.bias_gain)
 
 
+class EqualizedMatrix(nn.Module):
+    """The same without a bias, as in front of a normalization."""
+
+    def __init__(self, entering: int, leaving: int):
+        """Sizes."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(leaving, entering))
+        self.gain = 1 / math.sqrt(entering)
+
+    def forward(self, features: Float[Tensor, "*batch entering"]) -> Float[Tensor, "*batch left"]:
+        """W x over the root of its fan-in."""
+        return functional.linear(features, self.weight * self.gain)
+
+
 class EqualizedConv2d(nn.Module):
     """A convolution of the same kind; with ``halve`` it follows a low-pass filter, stride 2."""
 
