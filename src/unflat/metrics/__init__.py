@@ -10,7 +10,9 @@ from unflat.metrics.codes import CodeCounts
 from unflat.metrics.consistency import (
     LEAST_VALIDITY,
     Cycle,
+    DepthAgreement,
     Reprojection,
+    depth_agreement,
     forward_backward_cycle,
     reprojection_error,
 )
@@ -85,6 +87,7 @@ __all__ = [
     "CodeCounts",
     "Cycle",
     "DensityCoverage",
+    "DepthAgreement",
     "Distances",
     "FScore",
     "FeatureMoments",
@@ -112,6 +115,7 @@ __all__ = [
     "chamfer",
     "delta_accuracy",
     "density_coverage",
+    "depth_agreement",
     "disparity_correlation",
     "f_score",
     "feature_distance",
