@@ -20,7 +20,10 @@ from unflat.fields import (
     Warped,
     similarity,
 )
+from unflat.fields.distance import LaplaceDensity
+from unflat.fields.siren import DistanceSirenField, SirenField
 from unflat.geometry import Camera, Frame
+from unflat.nn.siren import FilmSiren
 from unflat.rendering import RenderOptions, render
 
 BATCH = 2
@@ -52,7 +55,16 @@ def view_space() -> ViewSpaceField:
     return ViewSpaceField(planes, ViewSpaceDecoder(4), Frame(a=1.2, b=0.05))
 
 
-KINDS = [voxels, boxed_triplane, contracted_triplane, composed, view_space]
+def siren() -> SirenField:
+    return SirenField(FilmSiren(8, 2), 0.1 * torch.randn(BATCH, 3, 2, 8), BOX)
+
+
+def distance_siren() -> DistanceSirenField:
+    film = 0.1 * torch.randn(BATCH, 3, 2, 8)
+    return DistanceSirenField(FilmSiren(8, 2), film, LaplaceDensity(), BOX)
+
+
+KINDS = [voxels, boxed_triplane, contracted_triplane, composed, view_space, siren, distance_siren]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
@@ -79,10 +91,11 @@ def test_it_is_a_field(make):
 def test_any_shape_of_points_gives_the_same_answers(make, shape):
     field = make()
     points = some_points(*shape)
-    out = field(points, torch.nn.functional.normalize(points, dim=-1))
+    directions = torch.nn.functional.normalize(points, dim=-1)
+    out = field(points, directions)
     assert out.density.shape == (BATCH, *shape)
     assert out.features.shape == (BATCH, *shape, 3)
-    flat = field(points.reshape(BATCH, -1, 3))
+    flat = field(points.reshape(BATCH, -1, 3), directions.reshape(BATCH, -1, 3))
     torch.testing.assert_close(out.density.flatten(1), flat.density, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(out.features.flatten(1, -2), flat.features, atol=1e-5, rtol=1e-5)
 

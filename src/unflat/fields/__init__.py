@@ -18,6 +18,7 @@ from unflat.fields.field import Bounded, Distanced, Field, FieldOutput, Furnishe
 from unflat.fields.planes import sample_plane, sample_triplane
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.saved_object import pack_object_field, unpack_object_field
+from unflat.fields.siren import DistanceSirenField, SirenField
 from unflat.fields.slope import SlopeField
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.viewspace import (
@@ -40,6 +41,7 @@ __all__ = [
     "CutoutField",
     "DetailField",
     "DistanceDecoder",
+    "DistanceSirenField",
     "DistanceTriplaneField",
     "Distanced",
     "EditedField",
@@ -54,6 +56,7 @@ __all__ = [
     "PanoramaBackground",
     "Placed",
     "SavedField",
+    "SirenField",
     "SlopeField",
     "TriplaneField",
     "ViewSpaceDecoder",

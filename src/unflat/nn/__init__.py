@@ -13,6 +13,7 @@ from unflat.nn.quantize import (
     VectorQuantizer,
     code_usage,
 )
+from unflat.nn.siren import FilmLayer, FilmMapping, FilmSiren
 from unflat.nn.transformer import (
     Attention,
     Block,
@@ -32,6 +33,9 @@ __all__ = [
     "EqualizedLinear",
     "EqualizedMatrix",
     "FidInception",
+    "FilmLayer",
+    "FilmMapping",
+    "FilmSiren",
     "FiniteScalarQuantizer",
     "KeyValueCache",
     "PaletteNetwork",
