@@ -9,7 +9,7 @@ variable ``UNFLAT_BACKEND`` force one:
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -20,9 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from unflat.errors import UserError
+from unflat.fields.distance import PaletteField
 from unflat.fields.field import Field, FieldOutput
 from unflat.rendering.backends.check import disagreement
 from unflat.rendering.backends.contract import Backend, Marched, Marching, Rays
+from unflat.rendering.backends.palette import Mixing
 from unflat.rendering.backends.reference import Reference, interval_lengths
 
 Choice = Literal["auto", "reference", "fused"]
@@ -95,7 +97,7 @@ def pick(field: Field, rays: Rays) -> Backend:
     if choice == "reference":
         return REFERENCE
     reasons: list[str] = []
-    for backend in _fused(rays.edges.device.type):
+    for backend in _fused_for(field, rays.edges.device.type):
         reason = backend.refuses(field, rays)
         if reason is None:
             at_once = _at_once or choice == "fused"
@@ -122,13 +124,19 @@ def ask(field: Field, points: Float[Tensor, "batch *points 3"]) -> FieldOutput:
     """
     choice = current()
     if choice != "reference" and points.numel():
-        for backend in _fused(points.device.type):
+        for backend in _fused_for(field, points.device.type):
             if not (_at_once or choice == "fused" or backend.pays_to_ask(field, points)):
                 break
             answer = backend.ask(field, points)
             if answer is not None:
                 return answer
     return field(points)
+
+
+def _fused_for(field: Field, device: str) -> Sequence[Backend]:
+    """Fused backends; for a palette, those that march its choices."""
+    known = _fused(device)
+    return [Mixing(backend) for backend in known] if type(field) is PaletteField else known
 
 
 @cache

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unflat.fields.behind import BehindField
 from unflat.fields.detail import DetailField
+from unflat.fields.distance import DistanceTriplaneField
 from unflat.fields.field import Field, FieldOutput
 from unflat.fields.triplane import TriplaneField
 from unflat.fields.viewspace import CanonicalField, ViewSpaceField
@@ -19,6 +20,7 @@ from unflat.rendering.backends.contract import Marched, Marching, Rays
 from unflat.rendering.backends.cpu import march, patience, threads
 from unflat.rendering.backends.cpu.adapter import Adapter, flat
 from unflat.rendering.backends.cpu.detail import BehindAdapter, DetailAdapter
+from unflat.rendering.backends.cpu.distance import DistanceAdapter
 from unflat.rendering.backends.cpu.simd import LANES
 from unflat.rendering.backends.cpu.triplane import TriplaneAdapter
 from unflat.rendering.backends.cpu.viewspace import ViewSpaceAdapter
@@ -27,6 +29,7 @@ from unflat.rendering.occupancy import OccupancyGrid
 
 ADAPTERS: dict[type, Adapter] = {
     TriplaneField: TriplaneAdapter(),
+    DistanceTriplaneField: DistanceAdapter(),
     VoxelField: VoxelAdapter(),
     ViewSpaceField: ViewSpaceAdapter(),
     CanonicalField: ViewSpaceAdapter(),

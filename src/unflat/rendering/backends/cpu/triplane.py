@@ -1,4 +1,8 @@
-"""Three planes and a network of one hidden layer (`unflat.fields.TriplaneField`) for the march."""
+"""Three planes and a network of one hidden layer for the march.
+
+The march is that of every field of this kind; what its network gives is read by `heads`. The
+adapter of `unflat.fields.TriplaneField` is here, that of fields of signed distances in `distance`.
+"""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
@@ -11,7 +15,13 @@ from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.rendering.backends.cpu import march
 from unflat.rendering.backends.cpu.adapter import cropped, flat, multiple, padded
 from unflat.rendering.backends.cpu.dense import STRIDE, add_products, add_rows, layer
-from unflat.rendering.backends.cpu.functions import sigmoid, slope_of_softplus, softplus
+from unflat.rendering.backends.cpu.functions import slope_of_softplus, softplus
+from unflat.rendering.backends.cpu.heads import (
+    show_choices,
+    show_colors,
+    unshow_choices,
+    unshow_colors,
+)
 from unflat.rendering.backends.cpu.planes import (
     CORNERS,
     gather,
@@ -30,7 +40,6 @@ from unflat.rendering.backends.cpu.simd import (
     magnitude,
     peek,
     root,
-    smaller,
     splat,
     store,
     where_less,
@@ -48,13 +57,16 @@ class Triplane(NamedTuple):
     into_back: Any
     """The same weight transposed, size * hidden."""
     out: Any
-    """Weight of the second layer, raw * hidden; row 0 is density."""
+    """Weight of the second layer, raw * hidden; row 0 is density or distance."""
     out_bias: Any
     out_back: Any
     zeros: Any
     """A bias of nothing, for the ways back."""
     box: Any
-    """Lowest corner and 2 / side of the box, six numbers; or nothing: all of space, contracted."""
+    """Lowest corner and 2 / side of the box, and what a plane's coordinates are then multiplied by:
+    seven numbers; or nothing: all of space, contracted."""
+    laplace: Any
+    """Alpha and beta of a distance's density; or nothing: the network gives density and color."""
     height: int
     width: int
     size: int
@@ -72,6 +84,7 @@ class TriplaneGradients(NamedTuple):
     into_bias: Any
     out: Any
     out_bias: Any
+    laplace: Any
 
 
 class Space(NamedTuple):
@@ -129,44 +142,13 @@ class TriplaneAdapter:
 
     def arrays(self, field: TriplaneField, tensors: Mapping[str, Tensor]) -> Triplane:
         """Sizes padded with zeros."""
-        planes, into, out = tensors["table"], tensors["into"], tensors["out"]
-        size, hidden, raw = _sizes(planes, into, out)
-        table = planes.detach().permute(0, 1, 3, 4, 2)
-        into = padded(into, hidden, size)
-        out = padded(out, raw, hidden)
-        box = np.zeros(0, np.float32)
-        if hasattr(field, "bounds"):
-            low, high = field.bounds.detach().float()
-            box = flat(torch.cat([low, 2 / (high - low)]))
-        return Triplane(
-            table=flat(padded(table, *table.shape[:-1], size)),
-            into=flat(into),
-            into_bias=flat(padded(tensors["into_bias"], hidden)),
-            into_back=flat(into.T),
-            out=flat(out),
-            out_bias=flat(padded(tensors["out_bias"], raw)),
-            out_back=flat(out.T),
-            zeros=np.zeros(max(hidden, size), np.float32),
-            box=box,
-            height=planes.shape[-2],
-            width=planes.shape[-1],
-            size=size,
-            hidden=hidden,
-            raw=raw,
-            channels=tensors["out"].shape[0] - 1,
-        )
+        return arrays(tensors, getattr(field, "bounds", None))
 
     def gradient(
         self, name: str, array: np.ndarray, field: TriplaneField, tensor: Tensor
     ) -> Tensor:
         """Without the padding, in the order of the tensor."""
-        decoder = _decoder(field)
-        size, hidden, raw = _sizes(field.planes, decoder.into.weight, decoder.out.weight)
-        if name == "table":
-            values = torch.from_numpy(array).reshape(*tensor.shape[:2], *tensor.shape[3:], size)
-            return values[..., : tensor.shape[2]].permute(0, 1, 4, 2, 3).to(tensor.dtype)
-        sizes = {"into": (hidden, size), "into_bias": (hidden,), "out": (raw, hidden)}
-        return cropped(array, sizes.get(name, (raw,)), tensor)
+        return gradient(name, array, tensor)
 
 
 def _decoder(field: TriplaneField) -> FeatureDecoder:
@@ -174,10 +156,51 @@ def _decoder(field: TriplaneField) -> FeatureDecoder:
     return field.decoder
 
 
-def _sizes(planes: Tensor, into: Tensor, out: Tensor) -> tuple[int, int, int]:
-    """Numbers of a texel, of the hidden layer and of what comes out, with padding."""
+def arrays(tensors: Mapping[str, Tensor], bounds: Tensor | None, stretch: float = 1.0) -> Triplane:
+    """A field's arrays.
+
+    Args:
+        tensors: by the names of `TriplaneGradients`; without ``laplace``, the network gives colors.
+        bounds: of the box; None: all of space, contracted.
+        stretch: what coordinates in the box are multiplied by before planes are looked up.
+    """
+    planes, into, out = tensors["table"], tensors["into"], tensors["out"]
     size = multiple(planes.shape[2], LANES)
-    return size, multiple(into.shape[0], 4), multiple(out.shape[0], 4)
+    hidden, raw = multiple(into.shape[0], 4), multiple(out.shape[0], 4)
+    table = planes.detach().permute(0, 1, 3, 4, 2)
+    into, out = padded(into, hidden, size), padded(out, raw, hidden)
+    nothing = np.zeros(0, np.float32)
+    box = nothing
+    if bounds is not None:
+        low, high = bounds.detach().float()
+        box = flat(torch.cat([low, 2 / (high - low), low.new_tensor([stretch])]))
+    return Triplane(
+        table=flat(padded(table, *table.shape[:-1], size)),
+        into=flat(into),
+        into_bias=flat(padded(tensors["into_bias"], hidden)),
+        into_back=flat(into.T),
+        out=flat(out),
+        out_bias=flat(padded(tensors["out_bias"], raw)),
+        out_back=flat(out.T),
+        zeros=np.zeros(max(hidden, size), np.float32),
+        box=box,
+        laplace=flat(tensors["laplace"]) if "laplace" in tensors else nothing,
+        height=planes.shape[-2],
+        width=planes.shape[-1],
+        size=size,
+        hidden=hidden,
+        raw=raw,
+        channels=tensors["out"].shape[0] - 1,
+    )
+
+
+def gradient(name: str, array: np.ndarray, tensor: Tensor) -> Tensor:
+    """Of one of a field's tensors: without the padding, in its order."""
+    if name == "table":
+        values = torch.from_numpy(array).reshape(*tensor.shape[:2], *tensor.shape[3:], -1)
+        return values[..., : tensor.shape[2]].permute(0, 1, 4, 2, 3).to(tensor.dtype)
+    sizes = (multiple(len(tensor), 4), -1) if tensor.dim() == 2 else (-1,)
+    return cropped(array, sizes, tensor)
 
 
 @march.implements(march.workspace, Triplane)
@@ -229,12 +252,18 @@ def _ask(field, scene, block, space, count):
         for s in range(at, at + count, LANES):
             store(space.hidden, s, softplus(load(space.hidden, s)))
     layer(field.out, field.out_bias, space.hidden, space.raw, field.raw, field.hidden, count)
-    _show(field, block, space, count)
+    if field.laplace.size:
+        show_choices(field, block, space, count)
+    else:
+        show_colors(field, block, space, count)
 
 
 @march.implements(march.pull, Triplane)
 def _pull(field, gradients, scene, block, space, count, cameras):
-    _unshow(field, block, space, count)
+    if field.laplace.size:
+        unshow_choices(field, gradients, block, space, count)
+    else:
+        unshow_colors(field, block, space, count)
     if gradients.out.size:
         add_products(gradients.out, space.hidden, space.raw, field.raw, field.hidden, count)
         add_rows(gradients.out_bias, space.raw, field.raw, count)
@@ -278,6 +307,8 @@ def _place(field, block, space, count):
             z = (z - splat(peek(field.box, 2))) * splat(peek(field.box, 5)) - one
             farthest = larger(magnitude(x), larger(magnitude(y), magnitude(z)))
             store(inside, s, where_less(one, farthest, zero, one))
+            stretch = splat(peek(field.box, 6))
+            x, y, z = x * stretch, y * stretch, z * stretch
         else:
             factor = _contraction(x, y, z)
             x, y, z = x * factor, y * factor, z * factor
@@ -293,41 +324,6 @@ def _contraction(x, y, z):
     half, one, two = splat(np.float32(0.5)), splat(np.float32(1)), splat(np.float32(2))
     norm = larger(root(fma(x, x, fma(y, y, z * z))), one)
     return half * (two - one / norm) / norm
-
-
-@inlined
-def _show(field, block, space, count):
-    """Density and color from what the network gave."""
-    zero, one = splat(np.float32(0)), splat(np.float32(1))
-    wide, shift = splat(np.float32(1.002)), splat(np.float32(-0.001))
-    for s in range(0, count, LANES):
-        density = softplus(load(space.raw, s) - one)
-        store(space.raw, s, density)
-        store(block.density, s, density * load(space.inside, s))
-    for k in range(field.channels):
-        for s in range(k * STRIDE, k * STRIDE + count, LANES):
-            color = fma(sigmoid(load(space.raw, STRIDE + s)), wide, shift)
-            store(block.features, s, smaller(larger(color, zero), one))
-
-
-@inlined
-def _unshow(field, block, space, count):
-    """Gradients of what the network gave, from those of density and color, in its place."""
-    zero, one = splat(np.float32(0)), splat(np.float32(1))
-    wide, shift = splat(np.float32(1.002)), splat(np.float32(0.001))
-    for s in range(0, count, LANES):
-        slope = slope_of_softplus(load(space.raw, s)) * load(space.inside, s)
-        store(space.raw, s, slope * load(block.density_gradient, s))
-    for k in range(field.channels):
-        for s in range(k * STRIDE, k * STRIDE + count, LANES):
-            color = load(block.features, s)
-            share = (color + shift) / wide
-            slope = wide * share * (one - share)
-            slope = where_less(zero, color, where_less(color, one, slope, zero), zero)
-            store(space.raw, STRIDE + s, slope * load(block.feature_gradient, s))
-    for k in range(1 + field.channels, field.raw):  # padding
-        for s in range(k * STRIDE, k * STRIDE + count, LANES):
-            store(space.raw, s, zero)
 
 
 @inlined
@@ -356,9 +352,10 @@ def _pull_places(field, base, block, space, count):
     for s in range(0, count, LANES):
         gx, gy, gz = load(pulled, s), load(pulled, STRIDE + s), load(pulled, 2 * STRIDE + s)
         if field.box.size:
-            gx = gx * splat(peek(field.box, 3))
-            gy = gy * splat(peek(field.box, 4))
-            gz = gz * splat(peek(field.box, 5))
+            stretch = peek(field.box, 6)
+            gx = gx * splat(stretch * peek(field.box, 3))
+            gy = gy * splat(stretch * peek(field.box, 4))
+            gz = gz * splat(stretch * peek(field.box, 5))
         else:
             # With f(r) = (2 - 1/r) / (2 r) the gradient is f g + f'(r) / r (x . g) x.
             x, y, z = load(block.x, s), load(block.y, s), load(block.z, s)
