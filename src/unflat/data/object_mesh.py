@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 
 from unflat.data.pictures import DECODE_ERRORS
 from unflat.errors import UserError
-from unflat.export.mesh import SCENE_TO_FILE, Mesh
+from unflat.export.mesh import Mesh
 
 ENDINGS = (".glb", ".gltf", ".obj", ".ply", ".off", ".stl")
 """Of files that are read."""
@@ -84,14 +84,14 @@ class ObjectSurface:
 
 
 def surface_of_mesh(mesh: Mesh) -> ObjectSurface:
-    """A mesh of unflat's, which lives in the scene world, as an object.
+    """A mesh of unflat's, in the scene world or the object world, as an object.
 
     Raises:
         ValueError: it has no triangle.
     """
     if len(mesh.faces) == 0:
         raise ValueError("the mesh has no triangle")
-    vertices = mesh.vertices.astype(np.float64) * SCENE_TO_FILE
+    vertices = mesh.vertices.astype(np.float64) * mesh.to_file
     colors = mesh.colors.astype(np.float64) / 255
     return ObjectSurface([SurfacePart(vertices[mesh.faces], colors[mesh.faces])], has_light=True)
 

@@ -1,5 +1,6 @@
 """What leaves unflat: meshes, splats, videos, pictures and the one-file viewer."""
 
+from unflat.export.isosurface import MeshReport, mesh_of_field, mesh_report, solid_level
 from unflat.export.layer import Layer, disparity_jumps, layer_points
 from unflat.export.mesh import Mesh, mesh_from_layers, write_mesh
 from unflat.export.picture import (
@@ -10,22 +11,33 @@ from unflat.export.picture import (
     write_depth,
     write_png,
 )
-from unflat.export.splats import Splats, read_splats, splats_from_layers, write_splats
+from unflat.export.splats import (
+    Splats,
+    read_splats,
+    splats_from_layers,
+    splats_from_mesh,
+    write_splats,
+)
 from unflat.export.video import write_video
 from unflat.export.viewer import write_viewer
 
 __all__ = [
     "Layer",
     "Mesh",
+    "MeshReport",
     "Splats",
     "colorize_disparity",
     "contact_sheet",
     "disparity_jumps",
     "layer_points",
     "mesh_from_layers",
+    "mesh_of_field",
+    "mesh_report",
     "preview_strip",
     "read_splats",
+    "solid_level",
     "splats_from_layers",
+    "splats_from_mesh",
     "to_uint8",
     "write_depth",
     "write_mesh",

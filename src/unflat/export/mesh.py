@@ -5,6 +5,7 @@ write_mesh(mesh_from_layers(scene.layers(), scene.camera), "cat.glb", describe="
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
@@ -16,26 +17,36 @@ from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 
 SCENE_TO_FILE = np.array([1.0, -1.0, -1.0], dtype=np.float32)
-"""Signs that turn the scene world (y down, z away) into a file's world (y up, front +z)."""
+"""Signs that turn the scene world (y down, z away) into a file's world (y up, front +z).
+
+They turn it back as well.
+"""
 
 _WRITERS = {".glb": write_glb, ".ply": write_ply, ".obj": write_obj}
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in scene world (OpenCV axes, y down), counter-clockwise as the camera sees them.
+    """Triangles, counter-clockwise as seen from outside, or by the camera that saw them.
 
     Attributes:
         vertices: world units.
         faces: indices into ``vertices``.
         colors: sRGB, 8 bit, of each vertex.
-        normals: unit length, towards the camera's side.
+        normals: unit length, outwards, or towards the camera's side.
+        world: the scene world (OpenCV axes, y down), or the object world (y up, front +z).
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]
     faces: Int[np.ndarray, "faces 3"]
     colors: UInt8[np.ndarray, "vertices 3"]
     normals: Float32[np.ndarray, "vertices 3"] | None = None
+    world: Literal["scene", "object"] = "scene"
+
+    @property
+    def to_file(self) -> Float32[np.ndarray, "3"]:
+        """Signs that turn its world into a file's, and a file's into its world."""
+        return SCENE_TO_FILE if self.world == "scene" else np.ones(3, dtype=np.float32)
 
 
 def mesh_from_layers(layers: list[Layer], camera: Camera, jump: float = 0.1) -> Mesh:
@@ -87,7 +98,7 @@ def write_mesh(mesh: Mesh, path: str | Path, *, describe: str = "") -> Path:
     that units are unknown; PLY is binary.
 
     Args:
-        mesh: in scene world.
+        mesh: in either world.
         path: ends in .glb, .ply or .obj.
         describe: a sentence for people who do not see the model; kept in the file.
 
@@ -106,10 +117,10 @@ def write_mesh(mesh: Mesh, path: str | Path, *, describe: str = "") -> Path:
     with atomic_path(path) as temporary:
         writer(
             temporary,
-            mesh.vertices * SCENE_TO_FILE,
+            mesh.vertices * mesh.to_file,
             mesh.faces,
             mesh.colors,
-            normals * SCENE_TO_FILE,
+            normals * mesh.to_file,
             " ".join(describe.split()),
         )
     return path

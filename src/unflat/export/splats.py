@@ -1,6 +1,7 @@
-"""Gaussian splats: made from a layered depth picture, written as a PLY that viewers open.
+"""Gaussian splats: made from layers or a mesh, written as a PLY that viewers open.
 
 write_splats(splats_from_layers(scene.layers(), scene.camera), "cat.ply")
+write_splats(splats_from_mesh(object_scene.mesh()), "chair.ply")
 """
 
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from jaxtyping import Float, Float32
 
 from unflat.errors import UserError
 from unflat.export.layer import Layer, disparity_jumps, layer_points, surface_mask
+from unflat.export.mesh import SCENE_TO_FILE, Mesh, vertex_normals
 from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 
@@ -68,6 +70,39 @@ def splats_from_layers(layers: list[Layer], camera: Camera, jump: float = 0.1) -
             np.concatenate([getattr(part, name) for part in parts]).astype(np.float32)
             for name in ("centers", "scales", "rotations", "colors", "opacities")
         )
+    )
+
+
+def splats_from_mesh(mesh: Mesh) -> Splats:
+    """One flat gaussian for each vertex, lying in the surface, in the scene world.
+
+    Its standard deviation is 0.65 of the mean edge at the vertex: meshes of even grids are covered
+    well, large triangles show gaps.
+
+    Args:
+        mesh: in either world.
+    """
+    turn = mesh.to_file * SCENE_TO_FILE
+    vertices = (mesh.vertices * turn).astype(np.float64)
+    normals = mesh.normals
+    if normals is None:
+        normals = vertex_normals(mesh.vertices, mesh.faces)
+    ends = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2)
+    edges = np.linalg.norm(vertices[ends[:, 0]] - vertices[ends[:, 1]], axis=1)
+    total = np.bincount(ends.ravel(), np.repeat(edges, 2), len(vertices))
+    used = np.bincount(ends.ravel(), minlength=len(vertices))
+    kept = used > 0
+    spread = _SPREAD * (total[kept] / used[kept])[:, None]
+    third = (normals * turn)[kept].astype(np.float64)
+    least = np.eye(3)[np.abs(third).argmin(axis=1)]  # the axis farthest from the normal
+    first, _ = _unit(np.cross(least, third))
+    frame = np.stack([first, np.cross(third, first), third], axis=2)
+    return Splats(
+        centers=vertices[kept].astype(np.float32),
+        scales=(spread * [1, 1, _THICKNESS]).astype(np.float32),
+        rotations=_quaternions(frame).astype(np.float32),
+        colors=(mesh.colors[kept] / 255).astype(np.float32),
+        opacities=np.full(int(kept.sum()), _OPACITY, dtype=np.float32),
     )
 
 
