@@ -39,7 +39,9 @@ def test_the_network_is_the_formula(generator):
                 gamma, beta = film[b, number].numpy()
                 x = np.sin((15 * gamma + 30) * (weight @ x + bias) + beta)
             weight, bias = weights(network.to_raw)
-            assert float(raw[b, p].detach()) == pytest.approx(float((weight @ x + bias)[0]), abs=1e-11)
+            assert float(raw[b, p].detach()) == pytest.approx(
+                float((weight @ x + bias)[0]), abs=1e-11
+            )
             weight, bias = weights(network.color_layer.linear)
             x = np.concatenate([directions[b, p].numpy(), x])
             gamma, beta = film[b, 3].numpy()

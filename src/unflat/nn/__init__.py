@@ -1,6 +1,7 @@
 """Networks without 3D knowledge."""
 
 from unflat.nn.alexnet import AlexNet
+from unflat.nn.coord_critic import CoordCritic, with_coordinates
 from unflat.nn.critic import Critic, minibatch_deviation
 from unflat.nn.equalized import EqualizedConv2d, EqualizedLinear, EqualizedMatrix
 from unflat.nn.inception import FidInception
@@ -28,6 +29,7 @@ __all__ = [
     "Attention",
     "Block",
     "CodeUsage",
+    "CoordCritic",
     "Critic",
     "EqualizedConv2d",
     "EqualizedLinear",
@@ -48,4 +50,5 @@ __all__ = [
     "minibatch_deviation",
     "published_shapes",
     "sincos_positions",
+    "with_coordinates",
 ]

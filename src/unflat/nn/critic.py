@@ -8,6 +8,7 @@ torch.Size([8])
 
 import math
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 from unflat.nn.equalized import EqualizedConv2d, EqualizedLinear, leaky
+
+MappingKind = Literal["embedded", "plain"]
+"""How a condition is brought to the features; see `ConditionMapping`."""
 
 _LAST_SIDE = 4
 _MAPPING_LR = 0.01  # of the condition's mapping, as a share of the other layers'
@@ -37,6 +41,7 @@ class Critic(nn.Module):
         group: int = 4,
         condition_dim: int = 0,
         mapping_depth: int = 2,
+        mapping_kind: MappingKind = "embedded",
         is_spectral: bool = False,
     ):
         """A critic with its first weights.
@@ -50,6 +55,7 @@ class Critic(nn.Module):
             condition_dim: numbers that a picture is judged given, as of a class (one-hot) or a
                 camera; 0 for none.
             mapping_depth: layers between the condition and its product with the features.
+            mapping_kind: whether these come after an embedding, see `ConditionMapping`.
             is_spectral: also divides every convolution by its largest singular value (arXiv
                 1802.05957), a bound on the slope where a gradient penalty is not enough.
 
@@ -68,7 +74,9 @@ class Critic(nn.Module):
         self.join = EqualizedConv2d(last + 1, last, 3)
         self.flatten = EqualizedLinear(last * _LAST_SIDE**2, last)
         self.leave = EqualizedLinear(last, last if condition_dim else 1)
-        self.mapping = _Mapping(condition_dim, last, mapping_depth) if condition_dim else None
+        self.mapping = None
+        if condition_dim:
+            self.mapping = ConditionMapping(condition_dim, last, mapping_depth, mapping_kind)
         if is_spectral:
             for layer in list(self.modules()):
                 if isinstance(layer, EqualizedConv2d):
@@ -116,19 +124,37 @@ class _Halving(nn.Module):
         return (deep + self.skip(maps)) / math.sqrt(2.0)
 
 
-class _Mapping(nn.Module):
-    """A condition as a vector that features are multiplied with (projection, arXiv 1802.05637)."""
+class ConditionMapping(nn.Module):
+    """A condition as a vector that features are multiplied with (projection, arXiv 1802.05637).
 
-    def __init__(self, dim: int, width: int, depth: int):
+    "embedded" is StyleGAN2's with a condition: a layer that learns as fast as others, its output
+    normalised, then slow ones. "plain" is nerf-from-image's: slow layers alone.
+    """
+
+    def __init__(self, dim: int, width: int, depth: int, kind: MappingKind = "embedded"):
+        """A mapping with its first weights.
+
+        Args:
+            dim: numbers of a condition.
+            width: of the vector.
+            depth: slow layers.
+            kind: see the class.
+        """
         super().__init__()
-        self.embed = EqualizedLinear(dim, width)
+        self.embed = EqualizedLinear(dim, width) if kind == "embedded" else None
         self.layers = nn.ModuleList(
-            EqualizedLinear(width, width, _MAPPING_LR) for _ in range(depth)
+            EqualizedLinear(
+                dim if number == 0 and self.embed is None else width, width, _MAPPING_LR
+            )
+            for number in range(depth)
         )
 
     def forward(self, condition: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch width"]:
-        vector = self.embed(condition)
-        vector = vector * (vector.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        """The vector of each condition."""
+        vector = condition
+        if self.embed is not None:
+            vector = self.embed(condition)
+            vector = vector * (vector.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for layer in self.layers:
             vector = leaky(layer(vector))
         return vector
