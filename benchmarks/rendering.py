@@ -34,6 +34,7 @@ def names() -> list[str]:
     every = [f"triplane:{side}:{n}:{channels}:forward" for side, n, channels in FORWARD]
     every += [f"triplane:{side}:{n}:{channels}:both" for side, n, channels in BOTH]
     every += ["voxels:64:48:forward", "voxels:64:48:both", "voxels:128:96:forward"]
+    every += ["distances:32:forward", "distances:32:both", "distances:64:both"]
     every += [f"viewspace:{mode}:{side}:48" for mode in ("tokens", "detail") for side in (64, 128)]
     every += ["novel", "skipping:128:48", "skipping:128:96"]
     for way in ("plain", "fused"):

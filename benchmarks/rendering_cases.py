@@ -177,6 +177,14 @@ def _voxels(side: str, samples: str, which: str) -> dict[str, Any]:
     return _with_fused(case, works, which == "both", int(side) ** 2 * int(samples))
 
 
+def _distances(hidden: str, which: str) -> dict[str, Any]:
+    """The same for tri-planes of signed distances, as many as a training step has."""
+    case = scenes.distances(int(hidden))
+    works = {"reference": marching(*case, "reference", which == "both")}
+    samples = scenes.OBJECTS * scenes.OBJECT_SIDE**2 * scenes.OBJECT_SAMPLES
+    return _with_fused(case, works, which == "both", samples)
+
+
 # ------------------------------------------------------------------------------- view-space fields
 
 
@@ -418,6 +426,7 @@ _KINDS: dict[str, Callable[..., dict[str, Any] | None]] = {
     "facts": _rates,
     "triplane": _triplane,
     "voxels": _voxels,
+    "distances": _distances,
     "viewspace": _viewspace,
     "novel": _novel,
     "skipping": _skipping,

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from unflat.fields.distance import DistanceDecoder, DistanceTriplaneField, LaplaceDensity
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.voxels import VoxelField
 from unflat.geometry.camera import Camera, rigid
@@ -19,6 +20,8 @@ HALF = 0.85  # of the box's side: every sample lies in it
 TEXELS = 64  # along a side of a plane
 HIDDEN = 64  # width of the network
 VOXELS = 64
+OBJECTS, OBJECT_SIDE, OBJECT_SAMPLES = 4, 32, 24  # of a training step with a critic
+COLORS = 10  # of an object's palette
 BALL, STEEP = 0.25, 200.0  # radius, and how quickly density begins there
 
 
@@ -89,6 +92,20 @@ def voxels(side: int, samples: int) -> tuple[VoxelField, Rays]:
     density = nn.Parameter(torch.rand(1, VOXELS, VOXELS, VOXELS))
     features = nn.Parameter(torch.rand(1, 3, VOXELS, VOXELS, VOXELS))
     return VoxelField(density, features, box()), rays(side, samples)
+
+
+@torch.no_grad()
+def distances(hidden: int) -> tuple[DistanceTriplaneField, Rays]:
+    """Objects made of noise, half of each box inside, as a batch of a GAN's generator is seen."""
+    torch.manual_seed(0)
+    planes = nn.Parameter(torch.randn(OBJECTS, 3, 16, TEXELS, TEXELS))
+    decoder, density = DistanceDecoder(16, hidden, COLORS), LaplaceDensity(alpha=0.1, beta=0.3)
+    field = DistanceTriplaneField(planes, decoder, density, box())
+    places = box()[0] + torch.rand(OBJECTS, 1000, 3) * (box()[1] - box()[0])
+    decoder.out.bias[0] = -field.distance(places).median()
+    lines = rays(OBJECT_SIDE, OBJECT_SAMPLES)
+    many = (part.expand(OBJECTS, -1, -1).contiguous() for part in lines[:3])
+    return field, Rays(*many)
 
 
 def triplane_work(points: int, channels: int, colors: int = 3) -> dict[str, float]:
