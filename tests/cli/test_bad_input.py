@@ -133,6 +133,7 @@ def said(
         ),
         (["data", "procedural", "--out", "x", "--count", "0"], "--count 0: must be at least 1."),
         (["data", "procedural", "--out", "done"], "done/: already holds a result; add --force"),
+        (["data", "objects", "--out", "x", "--views", "0"], "--views 0: must be at least 1."),
         (["models", "show", "empty"], "empty: holds no model.safetensors; give the path of a"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

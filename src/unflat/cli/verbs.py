@@ -83,6 +83,10 @@ VERBS = {
         module="unflat.cli.data_procedural",
         summary="writes made-up scenes with exact depth and cameras",
     ),
+    "data objects": Verb(
+        module="unflat.cli.data_objects",
+        summary="writes made-up objects seen from all around, with exact depth and cameras",
+    ),
     "data depth": Verb(
         module="unflat.cli.data_depth",
         summary="gives pictures the disparity that training learns from, by any depth model",

@@ -24,6 +24,12 @@ from unflat.data.posed_views import (
 )
 from unflat.data.prepare import Prepared, prepare_picture
 from unflat.data.procedural import ProceduralFiles, write_procedural
+from unflat.data.procedural_objects import (
+    ObjectView,
+    ProceduralObjectFiles,
+    ProceduralObjects,
+    write_procedural_objects,
+)
 from unflat.data.sample import PictureSource, Reject, Sample
 from unflat.data.sampler import BatchSource
 from unflat.data.shard import Shard, ShardSource
@@ -39,6 +45,7 @@ __all__ = [
     "FolderSource",
     "Meaning",
     "ObjectSurface",
+    "ObjectView",
     "PictureDataset",
     "PictureSource",
     "PosedBatches",
@@ -49,6 +56,8 @@ __all__ = [
     "PosedViews",
     "Prepared",
     "ProceduralFiles",
+    "ProceduralObjectFiles",
+    "ProceduralObjects",
     "Reject",
     "Sample",
     "Shard",
@@ -65,4 +74,5 @@ __all__ = [
     "read_map",
     "read_object_mesh",
     "write_procedural",
+    "write_procedural_objects",
 ]

@@ -15,6 +15,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt
 from PIL import ExifTags, Image, ImageOps
 
 from unflat.errors import UserError
@@ -178,6 +179,21 @@ def over_color(picture: Image.Image, color: tuple[int, int, int] = (255, 255, 25
         return picture
     ground = Image.new("RGBA", picture.size, (*color, 255))
     return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+
+
+def picture_bytes(
+    values: UInt[np.ndarray, "height width *channels"], kind: str = "PNG", **options: int
+) -> bytes:
+    """The content of a picture file.
+
+    Args:
+        values: 8 bit gray, RGB or RGBA, or 16 bit gray.
+        kind: Pillow's name of the format.
+        options: of Pillow's writer.
+    """
+    stream = io.BytesIO()
+    Image.fromarray(values).save(stream, kind, **options)
+    return stream.getvalue()
 
 
 def _require_file(path: Path, label: str) -> None:

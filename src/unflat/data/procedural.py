@@ -1,6 +1,5 @@
 """Procedural scenes as data sets: a tar to train from and a tar of posed views to evaluate on."""
 
-import io
 import json
 import math
 import tarfile
@@ -10,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
+from unflat.data.pictures import picture_bytes
 from unflat.data.posed import INVERSE_DEPTH_UNIT
+from unflat.data.shard import add_file
 from unflat.data.synthetic import (
     CLASSES,
     ProceduralScene,
@@ -137,9 +137,9 @@ def _add_training_picture(
     low, high = float(disparity.min()), float(disparity.max())
     stored = np.rint(255.0 * (disparity - low) / (high - low)).astype(np.uint8)
     key = f"{index:06d}"
-    _add(archive, f"{key}.webp", _encode(_bytes(view.rgb), "WEBP", quality=90, method=4))
-    _add(archive, f"{key}.disparity.png", _encode(stored, "PNG"))
-    _add(archive, f"{key}.cls", str(index % len(CLASSES)).encode("ascii"))
+    add_file(archive, f"{key}.webp", picture_bytes(_bytes(view.rgb), "WEBP", quality=90, method=4))
+    add_file(archive, f"{key}.disparity.png", picture_bytes(stored, "PNG"))
+    add_file(archive, f"{key}.cls", str(index % len(CLASSES)).encode("ascii"))
     return [round(low, 5), round(high, 5)]
 
 
@@ -170,7 +170,7 @@ def _add_posed_scene(
             for number, (angle, pose) in enumerate(zip([0.0, *angles], poses, strict=True))
         ],
     }
-    _add(archive, f"{index:04d}/meta.json", json.dumps(meta).encode("utf-8"))
+    add_file(archive, f"{index:04d}/meta.json", json.dumps(meta).encode("utf-8"))
 
 
 def _add_view(archive: tarfile.TarFile, scene: str, number: int, view: View) -> None:
@@ -178,10 +178,14 @@ def _add_view(archive: tarfile.TarFile, scene: str, number: int, view: View) -> 
     stored = np.clip(steps, 0, 65535).astype(np.uint16)
     is_surface = (view.inverse_depth > 0)[..., None]
     normal = np.where(is_surface, np.rint(127.5 * (view.normal + 1.0)), 0.0).astype(np.uint8)
-    _add(archive, f"{scene}/rgb_{number}.png", _encode(_bytes(view.rgb), "PNG"))
-    _add(archive, f"{scene}/invdepth_{number}.png", _encode(stored, "PNG"))
-    _add(archive, f"{scene}/mask_{number}.png", _encode(view.mask.astype(np.uint8) * 255, "PNG"))
-    _add(archive, f"{scene}/normal_{number}.png", _encode(normal, "PNG"))
+    add_file(archive, f"{scene}/rgb_{number}.png", picture_bytes(_bytes(view.rgb), "PNG"))
+    add_file(archive, f"{scene}/invdepth_{number}.png", picture_bytes(stored, "PNG"))
+    add_file(
+        archive,
+        f"{scene}/mask_{number}.png",
+        picture_bytes(view.mask.astype(np.uint8) * 255, "PNG"),
+    )
+    add_file(archive, f"{scene}/normal_{number}.png", picture_bytes(normal, "PNG"))
 
 
 def _intrinsics(camera: Camera, resolution: int) -> dict[str, float | int]:
@@ -193,15 +197,3 @@ def _intrinsics(camera: Camera, resolution: int) -> dict[str, float | int]:
 
 def _bytes(rgb: np.ndarray) -> np.ndarray:
     return np.rint(rgb * 255.0).astype(np.uint8)
-
-
-def _encode(values: np.ndarray, kind: str, **options: int) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(values).save(stream, kind, **options)
-    return stream.getvalue()
-
-
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)
-    member.size = len(content)
-    archive.addfile(member, io.BytesIO(content))

@@ -5,11 +5,12 @@ t > 0, infinity where a ray misses. Arrays are float64 numpy: these scenes are w
 checked against.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 Array = np.ndarray
 _SMALLEST = 1e-6  # a ray does not hit the surface it starts on
@@ -194,6 +195,35 @@ class Cylinder:
         side = local * np.array([1.0, 1.0, 0.0]) / self.radius
         end = np.sign(local[:, 2:]) * np.array([0.0, 0.0, 1.0])
         return np.where(is_end[:, None], end, side)
+
+
+def first_hits(
+    shapes: Sequence[Shape], origins: Float[Array, "n 3"], directions: Float[Array, "n 3"]
+) -> tuple[Float[Array, " n"], Int[Array, " n"]]:
+    """Parameter of each ray's first surface (inf: none) and the number of its shape (-1: none)."""
+    hits = np.stack([shape.intersect(origins, directions) for shape in shapes])
+    which = hits.argmin(axis=0)
+    depth = hits[which, np.arange(len(which))]
+    return depth, np.where(np.isfinite(depth), which, -1)
+
+
+def facing_normals(
+    shapes: Sequence[Shape],
+    origins: Float[Array, "n 3"],
+    directions: Float[Array, "n 3"],
+    depth: Float[Array, " n"],
+    which: Int[Array, " n"],
+) -> Float[Array, "n 3"]:
+    """Unit normals turned to where the rays of `first_hits` came from; 0 where they met nothing."""
+    normals = np.zeros_like(directions)
+    for number, shape in enumerate(shapes):
+        here = which == number
+        if here.any():
+            points = origins[here] + depth[here, None] * directions[here]
+            outward = shape.normal(points)
+            away = (outward * directions[here]).sum(axis=1, keepdims=True) > 0
+            normals[here] = np.where(away, -outward, outward)
+    return normals
 
 
 def _root(a: Array, b: Array, c: Array, sign: float) -> Array:

@@ -192,6 +192,13 @@ def split_name(name: str) -> tuple[str, str]:
     return (f"{folder}/{stem}" if folder else stem), ending.lower()
 
 
+def add_file(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    """Append a member that depends on nothing but its name and content."""
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
 def _is_closed(path: Path, end: int, size: int) -> bool:
     padded = -(-end // _END_BLOCK) * _END_BLOCK
     if padded + _END_BLOCK > size:

@@ -19,7 +19,17 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from unflat.data.shapes import Array, Box, Cylinder, Plane, Shape, Sphere, Texture
+from unflat.data.shapes import (
+    Array,
+    Box,
+    Cylinder,
+    Plane,
+    Shape,
+    Sphere,
+    Texture,
+    facing_normals,
+    first_hits,
+)
 from unflat.geometry import Camera, look_at, pixel_grid, rigid, rotation_about
 
 CLASSES = ("ball", "box", "hook", "post")
@@ -131,14 +141,14 @@ def novel_cameras(
 def render_view(scene: ProceduralScene, camera: Camera, resolution: int, *, rays: int = 2) -> View:
     """What one camera sees, exact up to float64; `rays` x `rays` colours a pixel are averaged."""
     origins, directions = _rays(camera, resolution, 1)
-    depth, which = _trace(scene, origins, directions)
-    normal = _normals(scene, origins, directions, depth, which)
+    depth, which = first_hits(scene.shapes, origins, directions)
+    normal = facing_normals(scene.shapes, origins, directions, depth, which)
     square = (resolution, resolution)
     with np.errstate(divide="ignore"):
         inverse = np.where(np.isfinite(depth), 1.0 / depth, 0.0)
     if rays > 1:
         origins, directions = _rays(camera, resolution, rays)
-        depth, which_colored = _trace(scene, origins, directions)
+        depth, which_colored = first_hits(scene.shapes, origins, directions)
         colors = _shade(scene, origins, directions, depth, which_colored)
         blocks = colors.reshape(resolution, rays, resolution, rays, 3)
         rgb = blocks.mean(axis=(1, 3))
@@ -168,32 +178,10 @@ def _rays(camera: Camera, resolution: int, rays: int) -> tuple[Array, Array]:
     return origins, directions
 
 
-def _trace(scene: ProceduralScene, origins: Array, directions: Array) -> tuple[Array, Array]:
-    """Depth of the first surface (inf: none) and the number of its shape (-1: none)."""
-    hits = np.stack([shape.intersect(origins, directions) for shape in scene.shapes])
-    which = hits.argmin(axis=0)
-    depth = hits[which, np.arange(len(which))]
-    return depth, np.where(np.isfinite(depth), which, -1)
-
-
-def _normals(
-    scene: ProceduralScene, origins: Array, directions: Array, depth: Array, which: Array
-) -> Array:
-    normals = np.zeros_like(directions)
-    for number, shape in enumerate(scene.shapes):
-        here = which == number
-        if here.any():
-            points = origins[here] + depth[here, None] * directions[here]
-            outward = shape.normal(points)
-            away = (outward * directions[here]).sum(axis=1, keepdims=True) > 0
-            normals[here] = np.where(away, -outward, outward)
-    return normals
-
-
 def _shade(
     scene: ProceduralScene, origins: Array, directions: Array, depth: Array, which: Array
 ) -> Array:
-    normals = _normals(scene, origins, directions, depth, which)
+    normals = facing_normals(scene.shapes, origins, directions, depth, which)
     climb = directions[:, 2] / np.linalg.norm(directions, axis=1)
     horizon, overhead = (np.array(color) for color in scene.sky)
     colors = horizon + np.sqrt(np.clip(climb, 0.0, 1.0))[:, None] * (overhead - horizon)
