@@ -3,8 +3,10 @@ import math
 import pytest
 import torch
 
-from unflat.geometry.pose import orbit_coordinates
+from unflat.geometry.camera import Camera
+from unflat.geometry.pose import orbit_coordinates, orbit_pose
 from unflat.geometry.pose_prior import (
+    DatasetPrior,
     DiscPrior,
     Gaussian,
     OrbitPrior,
@@ -151,6 +153,27 @@ def test_every_disc_camera_may_have_its_own_pivot():
     assert float(torch.acos(poses[0, 2, 2])) == pytest.approx(0.3, abs=1e-4)
     with pytest.raises(ValueError, match="max_angle is 2"):
         disc_poses(numbers, 2.0, depth)
+
+
+def test_cameras_of_a_set_are_drawn_evenly_with_their_own_intrinsics():
+    count, draws = 7, 7000
+    poses = orbit_pose(0.1 * torch.arange(count), 0.5 * torch.arange(count), 2.0).double()
+    intrinsics = torch.arange(4.0 * count, dtype=torch.float64).view(count, 4)
+    prior = DatasetPrior(Camera(camera_to_world=poses, intrinsics=intrinsics))
+    drawn = prior.cameras(draws, torch.Generator().manual_seed(0))
+    chosen = (drawn.intrinsics[:, 0] / 4).long()
+    assert torch.equal(drawn.intrinsics, intrinsics[chosen].float())
+    assert torch.equal(drawn.camera_to_world, poses[chosen].float())
+    times = chosen.bincount(minlength=count).double()
+    assert ((times - draws / count) ** 2 / (draws / count)).sum() < 30  # once in 25,000
+    assert abs(float(torch.corrcoef(torch.stack([chosen[1:], chosen[:-1]]).float())[0, 1])) < 0.06
+    again = prior.sample(draws, torch.Generator().manual_seed(0))
+    assert torch.equal(again, drawn.camera_to_world)
+    assert not torch.equal(prior.sample(draws, torch.Generator().manual_seed(1)), again)
+    grid = Camera(camera_to_world=poses[None], intrinsics=intrinsics[None])
+    for wrong in (prior.camera[0], prior.camera[:0], grid):
+        with pytest.raises(ValueError, match="must be one axis, not empty"):
+            DatasetPrior(wrong)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from unflat.geometry.pose import (
 )
 from unflat.geometry.pose_prior import (
     AnyDistribution,
+    DatasetPrior,
     DiscPrior,
     Distribution,
     Gaussian,
@@ -72,6 +73,7 @@ __all__ = [
     "Camera",
     "CameraKind",
     "ColmapCamera",
+    "DatasetPrior",
     "DiscPrior",
     "Distribution",
     "Frame",

@@ -2,7 +2,7 @@
 
 A prior draws camera-to-world matrices. `OrbitPrior` and `SpherePrior` are for the object world (a
 camera that looks at the origin), `PivotPrior` and `DiscPrior` are for the scene world (cameras near
-the canonical one that look at a point on its axis).
+the canonical one that look at a point on its axis); `DatasetPrior` repeats known cameras.
 
     prior = OrbitPrior(azimuth=Uniform(low=-math.pi, high=math.pi), elevation=Gaussian(std=0.2))
     poses = prior.sample(8, torch.Generator().manual_seed(0))     # 8 4 4
@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.geometry.camera import rigid
+from unflat.geometry.camera import Camera, rigid
 from unflat.geometry.pose import orbit_pose
 from unflat.geometry.trajectory import turn_about_pivot
 
@@ -215,6 +215,34 @@ class DiscPrior:
         numbers = torch.stack([_unit(count, generator), _unit(count, generator)], dim=-1).float()
         depth = torch.full((count,), self.pivot_depth, device=numbers.device)
         return disc_poses(numbers, self.max_angle, depth)
+
+
+@dataclass(frozen=True)
+class DatasetPrior:
+    """The cameras of a data set, each as likely as the others, drawn with replacement.
+
+    What generators with labeled poses are trained with: the camera of a generated picture is that
+    of some real one, drawn independently of the real pictures in the batch (EG3D, arXiv
+    2112.07945; nerf-from-image, arXiv 2211.11674).
+    """
+
+    camera: Camera
+    """All cameras of the set, in one batch axis; at least one."""
+
+    def __post_init__(self) -> None:
+        if len(self.camera.batch_shape) != 1 or self.camera.batch_shape[0] == 0:
+            shape = tuple(self.camera.batch_shape)
+            raise ValueError(f"camera has batch shape {shape}; it must be one axis, not empty")
+
+    def sample(self, count: int, generator: torch.Generator) -> Float[Tensor, "count 4 4"]:
+        """Camera-to-world matrices alone; `cameras` gives the same draw with intrinsics."""
+        return self.cameras(count, generator).camera_to_world
+
+    def cameras(self, count: int, generator: torch.Generator) -> Camera:
+        """Independent draws with their intrinsics, in float32, where the generator is."""
+        device, size = generator.device, self.camera.batch_shape[0]
+        chosen = torch.randint(size, (count,), generator=generator, device=device)
+        return self.camera[chosen.to(self.camera.intrinsics.device)].to(device, torch.float32)
 
 
 def disc_poses(
