@@ -2,6 +2,7 @@
 
 from unflat.geometry.box import BoxHits, intersect_box
 from unflat.geometry.camera import Camera, CameraKind, invert_rigid, length, mirrored_camera, rigid
+from unflat.geometry.camera_augment import augment_camera
 from unflat.geometry.frames import (
     BlenderCamera,
     ColmapCamera,
@@ -59,6 +60,12 @@ from unflat.geometry.published_frames import (
     to_nerf_from_image,
     to_zero123,
 )
+from unflat.geometry.published_pose import (
+    ObjectPose,
+    camera_from_pose,
+    critic_condition,
+    pose_from_camera,
+)
 from unflat.geometry.quaternion import quaternion_from_rotation, rotation_from_quaternion
 from unflat.geometry.rays import Rays, camera_rays, depth_per_distance, image_rays, pixel_grid
 from unflat.geometry.trajectory import orbit, spiral, turn_about_pivot, wiggle
@@ -79,6 +86,7 @@ __all__ = [
     "Frame",
     "Gaussian",
     "NerfFromImageCamera",
+    "ObjectPose",
     "OpenGLCamera",
     "OrbitPrior",
     "PivotPrior",
@@ -90,10 +98,13 @@ __all__ = [
     "TruncatedGaussian",
     "Uniform",
     "UniformSine",
+    "augment_camera",
+    "camera_from_pose",
     "camera_object_to_z_up",
     "camera_rays",
     "camera_scene_to_export",
     "camera_z_up_to_object",
+    "critic_condition",
     "depth_per_distance",
     "disc_poses",
     "flip_camera_axes",
@@ -116,6 +127,7 @@ __all__ = [
     "orbit_coordinates",
     "orbit_pose",
     "pixel_grid",
+    "pose_from_camera",
     "quaternion_from_rotation",
     "rigid",
     "rotation_about",
