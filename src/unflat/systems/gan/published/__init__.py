@@ -1,0 +1,1 @@
+"""Generators that others have trained, read from their files."""
