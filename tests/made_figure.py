@@ -1,6 +1,6 @@
-"""An object in closed form: a red ball on a blue block, with a white nose and a green knob.
+"""An object in closed form: a red ball on a blue block, with a yellow nose and a green knob.
 
-Which way is up and which is front can be told from the colours: the ball is above (+y), the white
+Which way is up and which is front can be told from the colours: the ball is above (+y), the yellow
 nose in front (+z), and a green knob on the object's left, which is on the right of the picture that
 a camera at +z takes (+x).
 """
@@ -13,13 +13,12 @@ from torch import Tensor, nn
 from unflat.fields import FieldOutput
 from unflat.geometry import Camera, orbit_pose
 
-RED, BLUE, WHITE, GREEN = (0.9, 0.1, 0.1), (0.1, 0.2, 0.9), (1.0, 1.0, 1.0), (0.1, 0.8, 0.2)
+RED, BLUE, YELLOW, GREEN = (0.9, 0.1, 0.1), (0.1, 0.2, 0.9), (0.9, 0.8, 0.1), (0.1, 0.8, 0.2)
 BOX = torch.tensor([[-0.8, -1.0, -0.6], [0.8, 1.0, 0.7]])
 BALL, RADIUS = (0.0, 0.45, 0.0), 0.4
 BLOCK, HALF = (0.0, -0.4, 0.0), (0.5, 0.3, 0.4)
 NOSE, NOSE_RADIUS = (0.0, 0.45, 0.4), 0.12
 KNOB, KNOB_RADIUS = (0.5, -0.4, 0.0), 0.15
-BACKGROUND = (1.0, 1.0, 1.0)
 
 
 class Figure(nn.Module):
@@ -44,7 +43,7 @@ class Figure(nn.Module):
 
     def forward(self, points: Tensor, directions: Tensor | None = None) -> FieldOutput:
         parts = self.parts(points)
-        colors = points.new_tensor([RED, BLUE, WHITE, GREEN])[parts.argmin(dim=-1)]
+        colors = points.new_tensor([RED, BLUE, YELLOW, GREEN])[parts.argmin(dim=-1)]
         inside = ((points >= self.bounds[0]) & (points <= self.bounds[1])).all(dim=-1)
         density = self.sharpness * torch.sigmoid(-self.sharpness * parts.amin(dim=-1))
         return FieldOutput(torch.where(inside, density, 0.0), colors)

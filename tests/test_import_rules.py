@@ -21,7 +21,7 @@ LEVELS = (
     ("fields",),
     ("rendering",),
     ("training", "data", "export", "metrics", "losses"),
-    ("insertion", "scene", "result", "collection"),
+    ("insertion", "scene", "object_scene", "result", "collection"),
     ("hub", "systems"),
     ("evaluation",),
     ("cli", "app", "__main__"),

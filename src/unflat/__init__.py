@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from unflat.errors import UserError
 
 if TYPE_CHECKING:
+    from unflat.object_scene import ObjectScene, load_scene
     from unflat.scene import Scene
     from unflat.systems.vq3d.pipeline import reconstruct_picture as reconstruct
 
-__all__ = ["Scene", "UserError", "reconstruct"]
+__all__ = ["ObjectScene", "Scene", "UserError", "load_scene", "reconstruct"]
 
 # Imported when first asked for, so that ``import unflat`` and the command's help stay instant.
 _PLACES = {
+    "ObjectScene": ("unflat.object_scene", "ObjectScene"),
     "Scene": ("unflat.scene", "Scene"),
+    "load_scene": ("unflat.object_scene", "load_scene"),
     "reconstruct": ("unflat.systems.vq3d.pipeline", "reconstruct_picture"),
 }
 

@@ -40,7 +40,7 @@ from unflat.insertion import Subject, Where, find_subject, inserted, inserted_sc
 from unflat.rendering.layered import LayeredPicture, Surroundings
 from unflat.rendering.objects import FurnishedPicture
 from unflat.rendering.render import RenderOptions, RenderOutput, render
-from unflat.tensor_file import read_tensor_file, write_tensor_file
+from unflat.tensor_file import read_tensor_file, tensor_file_kind, write_tensor_file
 
 FORMAT = 2
 _PLAIN_FORMAT = 1  # of scenes without objects, which older versions read as well
@@ -366,8 +366,10 @@ class Scene:
         """The scene of a file.
 
         Raises:
-            UserError: no such file, no scene, cut in half, or of a newer unflat.
+            UserError: no such file, no scene of a photo, cut in half, or of a newer unflat.
         """
+        if tensor_file_kind(Path(path)) == "object":
+            raise UserError(f"{path}: holds an object, not the scene of a photo; give such a one.")
         about, tensors = read_tensor_file(Path(path), "scene", FORMAT)
         try:
             loaded = unpack_field(about["field"], tensors)

@@ -25,6 +25,15 @@ def write_tensor_file(path: Path, tensors: dict[str, Tensor], header: dict[str, 
         save_file(plain, temporary, metadata={"unflat": json.dumps(header)})
 
 
+def tensor_file_kind(path: Path) -> str | None:
+    """What a file says it is, as in "scene"; None if it says nothing, or is no whole file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("unflat", "{}")).get("kind")
+    except (SafetensorError, OSError, ValueError):
+        return None
+
+
 def read_tensor_file(
     path: Path, kind: str, newest: int
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -38,8 +47,9 @@ def read_tensor_file(
     Raises:
         UserError: no such file, cut in half, of another kind, or of a newer format.
     """
+    wanted = f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; give a {kind} file.")
+        raise UserError(f"{path}: there is no such file; give {wanted} file.")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("unflat", "{}"))
@@ -50,7 +60,7 @@ def read_tensor_file(
             f"make the {kind} again."
         ) from error
     if header.get("kind") != kind or "format" not in header:
-        raise UserError(f"{path}: holds no {kind} of unflat's; give a {kind} file.")
+        raise UserError(f"{path}: holds no {kind} of unflat's; give {wanted} file.")
     if int(header["format"]) > newest:
         raise UserError(
             f"{path}: written by a newer unflat (format {header['format']}, this reads up to "

@@ -15,7 +15,7 @@ from made_figure import (
     NOSE_RADIUS,
     RADIUS,
     RED,
-    WHITE,
+    YELLOW,
     Cloud,
     Figure,
 )
@@ -99,7 +99,7 @@ def test_colours_are_those_of_the_part_beneath(mesh):
     parts = Figure().parts(torch.from_numpy(mesh.vertices)).numpy()
     sorted_parts = np.sort(parts, axis=1)
     sure = sorted_parts[:, 1] - sorted_parts[:, 0] > 2 * CELL
-    expected = np.array([RED, BLUE, WHITE, GREEN])[parts.argmin(1)] * 255
+    expected = np.array([RED, BLUE, YELLOW, GREEN])[parts.argmin(1)] * 255
     assert sure.mean() > 0.8
     assert np.abs(mesh.colors[sure] - expected[sure]).max() <= 1
 
@@ -211,9 +211,9 @@ def test_files_are_upright_and_face_front(mesh, tmp_path, suffix):
         colors = np.asarray(loaded.visual.vertex_colors)[:, :3]
     middle = {
         name: vertices[(np.abs(colors - np.array(color) * 255) < 3).all(1)].mean(0)
-        for name, color in (("red", RED), ("blue", BLUE), ("white", WHITE), ("green", GREEN))
+        for name, color in (("red", RED), ("blue", BLUE), ("yellow", YELLOW), ("green", GREEN))
     }
     assert middle["red"][1] > middle["blue"][1] + 0.7, "the ball is on top"
-    assert middle["white"][2] > 0.4, "the nose is in front"
+    assert middle["yellow"][2] > 0.4, "the nose is in front"
     assert middle["green"][0] > 0.5, "the knob is on the right of a viewer in front"
     assert loaded.volume > 0, "triangles look outwards"

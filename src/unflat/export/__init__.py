@@ -5,6 +5,7 @@ from unflat.export.layer import Layer, disparity_jumps, layer_points
 from unflat.export.mesh import Mesh, mesh_from_layers, write_mesh
 from unflat.export.picture import (
     colorize_disparity,
+    colorize_normals,
     contact_sheet,
     preview_strip,
     to_uint8,
@@ -27,6 +28,7 @@ __all__ = [
     "MeshReport",
     "Splats",
     "colorize_disparity",
+    "colorize_normals",
     "contact_sheet",
     "disparity_jumps",
     "layer_points",

@@ -88,6 +88,20 @@ def colorize_disparity(
     return colored
 
 
+def colorize_normals(
+    normals: Float[Tensor, "3 height width"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Normals in colours: red grows to the right (+x), green upwards (+y), blue to the front (+z).
+
+    Args:
+        normals: unit vectors in world axes; white where they are 0.
+    """
+    values = normals.detach().float().cpu().permute(1, 2, 0).numpy()
+    colored = np.round((0.5 + 0.5 * values).clip(0, 1) * 255).astype(np.uint8)
+    colored[(values == 0).all(-1)] = 255
+    return colored
+
+
 def contact_sheet(
     images: Sequence[Picture], columns: int = 4, gap: int = 4
 ) -> UInt8[np.ndarray, "height width 3"]:
