@@ -1,5 +1,6 @@
 """From a field to pictures: where rays are cut, how light is summed, which pixels see what."""
 
+from unflat.rendering.cast import Cast, Casting, cast
 from unflat.rendering.forward_warp import Warped, fill_holes, forward_warp
 from unflat.rendering.guide import Guide
 from unflat.rendering.layered import LayeredPicture
@@ -20,6 +21,8 @@ from unflat.rendering.sampling import (
 )
 
 __all__ = [
+    "Cast",
+    "Casting",
     "Guide",
     "LayeredPicture",
     "OccupancyGrid",
@@ -30,6 +33,7 @@ __all__ = [
     "Spacing",
     "Warped",
     "box_limits",
+    "cast",
     "even_edges",
     "fill_holes",
     "forward_warp",
