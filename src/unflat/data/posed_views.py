@@ -194,9 +194,11 @@ class PosedBatches:
         mirror: mirror half of the pictures left to right with their cameras, and half of the
             cameras of generated pictures: the world's x changes its sign. Only for categories
             whose mirror images belong to them.
+        together: how many pictures in a row show the same object; of an object whose pictures
+            cannot be shared by that number, some are left out of each epoch.
 
     Raises:
-        ValueError: the processes can not share a batch equally.
+        ValueError: the processes can not share a batch equally, or no object has so many pictures.
     """
 
     def __init__(
@@ -208,9 +210,15 @@ class PosedBatches:
         world_size: int = 1,
         *,
         mirror: bool = False,
+        together: int = 1,
     ) -> None:
-        if batch_size < 1 or batch_size % world_size or not 0 <= rank < world_size:
-            raise ValueError(f"{batch_size} pictures cannot be shared by {world_size} processes")
+        share = world_size * together
+        if batch_size < 1 or batch_size % share or not 0 <= rank < world_size:
+            raise ValueError(f"{batch_size} pictures cannot be shared by {share}")
+        counts = torch.bincount(views.objects) // together * together
+        if not int(counts.sum()):
+            raise ValueError(f"no object of {views.name} has {together} pictures")
+        self.together, self.epoch_size = together, int(counts.sum())
         self.views, self.batch_size, self.seed = views, batch_size, seed
         self.rank, self.world_size, self.mirror = rank, world_size, mirror
         self._orders: dict[int, np.ndarray] = {}
@@ -237,21 +245,32 @@ class PosedBatches:
         """Which pictures this process's part of the batch of a step holds."""
         share = self.batch_size // self.world_size
         start = step * self.batch_size + self.rank * share
-        epochs, places = np.divmod(np.arange(start, start + share), len(self.views))
+        epochs, places = np.divmod(np.arange(start, start + share), self.epoch_size)
         pairs = zip(epochs.tolist(), places.tolist(), strict=True)
         return np.asarray([self._order(epoch)[place] for epoch, place in pairs])
 
     def epoch(self, step: int) -> float:
         """How often all pictures have been gone through before this step."""
-        return step * self.batch_size / len(self.views)
+        return step * self.batch_size / self.epoch_size
 
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._orders:
             generator = np.random.default_rng([self.seed, _ORDER_STREAM, epoch])
-            self._orders[epoch] = generator.permutation(len(self.views))
+            order = generator.permutation(len(self.views))
+            self._orders[epoch] = order if self.together == 1 else self._bundled(order, generator)
             for old in [number for number in self._orders if number < epoch - 1]:
                 del self._orders[old]
         return self._orders[epoch]
+
+    def _bundled(self, order: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The order with pictures of one object side by side, and bundles shuffled."""
+        objects = self.views.objects.numpy()[order]
+        bundles = []
+        for number in range(len(self.views.names)):
+            own = order[objects == number]
+            count = len(own) // self.together
+            bundles.append(own[: count * self.together].reshape(count, self.together))
+        return generator.permutation(np.concatenate(bundles)).reshape(-1)
 
     def _draws(self, step: int) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures whose cameras the generated ones get; which real, which of these to mirror."""
