@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import parametrize
 
 BINOMIAL = (1.0, 3.0, 3.0, 1.0)
 """StyleGAN2's resample filter, before it is divided by its sum."""
@@ -89,3 +90,23 @@ def blur(
 def leaky(features: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Leaky ReLU of slope 0.2, times sqrt(2): keeps the second moment of what enters."""
     return functional.leaky_relu(features, 0.2) * math.sqrt(2.0)
+
+
+def equalize(layer: nn.Linear) -> nn.Linear:
+    """The same layer with unit weights, divided by the root of their fan-in when used; no bias yet.
+
+    What reads its ``weight`` finds the divided one, with gradients.
+    """
+    nn.init.normal_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    parametrize.register_parametrization(layer, "weight", _Gain(1 / math.sqrt(layer.in_features)))
+    return layer
+
+
+class _Gain(nn.Module):
+    def __init__(self, gain: float):
+        super().__init__()
+        self.gain = gain
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight * self.gain
