@@ -1,1 +1,1 @@
-"""Generators of 3D scenes that learn from pictures against a critic."""
+"""Generative models of objects, learned from single views of many: parts and systems."""

@@ -1,0 +1,346 @@
+"""How every GAN of objects is trained; what makes a paper special stands in its own file.
+
+A run has up to three parts: the surface learns to be a ball (generators with a distance), known
+pictures are reconstructed from a latent of each object (where asked for), then generator and critic
+play. One batch of made pictures teaches both players in a step.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from unflat.geometry import Camera
+from unflat.losses import follow, play
+from unflat.nn.blur import gaussian_blur
+from unflat.systems.gan.game import (
+    Game,
+    camera_angles,
+    camera_label,
+    shown_made,
+    shown_real,
+    swapped,
+)
+from unflat.systems.gan.generator import Form, Generator, Made
+from unflat.systems.gan.terms import Moment, PathLengthTerm, Term, sphere_cost
+from unflat.training.randomness import rand_per_sample, randn_per_sample
+
+_SHEET = 8  # objects on a sample sheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What comes before the two players meet."""
+
+    sphere: float = 0.0
+    """Share of the run in which the surface learns to be a ball; 0 for fields without distance."""
+    radius: float = 0.35
+    """Of that ball, world units."""
+    reconstruction: float = 0.0
+    """Share of the run in which known objects are reconstructed, each from a latent of its own
+    (DeepSDF's auto-decoder, arXiv 1901.05103). Needs posed pictures. A short way to a shape where
+    there is no time for an adversarial run from nothing."""
+    noise: float = 0.3
+    """Standard deviation of what is added to such a latent, so that its neighbours are like it."""
+    kept: float = 0.25
+    """Share of a batch that goes on to be reconstructed while the players meet."""
+    views: int = 1
+    """How many pictures in a row show the same object. Several cost less than as many objects, and
+    are for runs that do nothing but reconstruct: a critic would tell such batches by that."""
+
+
+@runtime_checkable
+class Cameras(Protocol):
+    """Where made pictures are seen from."""
+
+    def sample(self, numbers: int, generator: torch.Generator) -> Camera:
+        """Independent cameras."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A system's networks and objective: what its ``build`` gives."""
+
+    generator: Generator
+    critic: nn.Module
+    game: Game
+    start: Start
+    terms: Sequence[Term] = ()
+    cameras: Cameras | None = None
+    """Where made pictures are seen from; None: from where other pictures of the set are."""
+
+
+class GanRecipe:
+    """Generator, critic and their game, as the training loop wants them."""
+
+    def __init__(self, system: str, config: Any, parts: Parts, *, objects: int = 0):
+        """A recipe with first weights.
+
+        Args:
+            system: its name.
+            config: the system's, a dataclass; kept with the weights.
+            parts: its networks and objective.
+            objects: how many the data set knows; for a start by reconstruction.
+
+        Raises:
+            ValueError: a start by reconstruction without objects.
+        """
+        if parts.start.reconstruction and objects < 1:
+            raise ValueError("a start by reconstruction needs to know which object is seen")
+        self.system, self.config, self.parts = system, config, parts
+        self.generator, self.game, self.start = parts.generator, parts.game, parts.start
+        if parts.start.views > 1 and parts.start.sphere + parts.start.reconstruction < 1:
+            raise ValueError("several views in a row are for runs that only reconstruct")
+        modules: dict[str, nn.Module] = {"generator": self.generator, "critic": parts.critic}
+        modules["terms"] = nn.ModuleList(t for t in parts.terms if isinstance(t, nn.Module))
+        if parts.start.reconstruction:
+            modules["latents"] = nn.Embedding(objects, self.generator.latent_dim)
+        self.networks: nn.Module = nn.ModuleDict(modules)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Generator and latents at the whole learning rate, the critic at its share."""
+        critic = list(self.parts.critic.parameters())
+        theirs = {id(weight) for weight in critic}
+        rest = [weight for weight in self.networks.parameters() if id(weight) not in theirs]
+        return [
+            {"params": rest, "weight_decay": 0.0},
+            {"params": critic, "lr_scale": self.game.critic_lr, "weight_decay": 0.0},
+        ]
+
+    # -- a step ----------------------------------------------------------------------------------
+
+    def step(
+        self, batch: dict[str, Tensor], progress: float, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Terms of the part of the run that it is in."""
+        start = self.start
+        draws = _Draws(batch, generator)
+        if progress < start.sphere:
+            terms = self._ball(draws)
+        elif progress < start.sphere + start.reconstruction or start.views > 1:
+            share = (progress - start.sphere) / start.reconstruction
+            terms = self._reconstruct(batch, draws, len(batch["image"]), share, with_terms=True)
+        else:
+            whole = 1 - start.sphere - start.reconstruction
+            share = (progress - start.sphere - start.reconstruction) / whole
+            terms = self._play(batch, draws, share)
+            kept = round(start.kept * len(batch["image"])) if start.reconstruction else 0
+            if kept:
+                terms |= self._reconstruct(batch, draws, kept, 1.0, with_terms=False)
+        loss = torch.stack([value for name, value in terms.items() if name[0] != "_"]).sum()
+        return {"loss": loss, **{name.strip("_"): value for name, value in terms.items()}}
+
+    def _ball(self, draws: "_Draws") -> dict[str, Tensor]:
+        form = self.generator.form(self.generator.codes(draws.normal(self._latent_shape)))
+        return {"sphere": sphere_cost(form, self.start.radius, draws.uniform((12, 12, 12, 3)))}
+
+    def _reconstruct(
+        self,
+        batch: dict[str, Tensor],
+        draws: "_Draws",
+        count: int,
+        progress: float,
+        *,
+        with_terms: bool,
+    ) -> dict[str, Tensor]:
+        """Absolute error of colours and squared one of masks, of the first pictures of a batch."""
+        views = self.start.views
+        latents = self.networks["latents"](batch["object"])  # pyright: ignore[reportIndexIssue]
+        latents = (latents + self.start.noise * draws.normal(self._latent_shape))[:count:views]
+        camera, side = _camera(batch, "")[:count], batch["image"].shape[-1]
+        codes = self.generator.codes(latents, camera_label(camera)[::views])
+        form = self.generator.form(codes)
+        if views > 1:
+            camera = Camera(
+                camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
+                intrinsics=camera.intrinsics.unflatten(0, (-1, views)),
+            )
+        jitter = draws.uniform(((side // self.generator.scale) ** 2,))[:count]
+        made = self.generator.picture(form, codes, camera, side, jitter=jitter)
+        share = count / len(batch["image"])
+        terms = {"color": share * (made.image - batch["image"][:count]).abs().mean()}
+        if made.raw.shape[-1] != side:
+            small = functional.interpolate(batch["image"][:count], made.raw.shape[-2:], mode="area")
+            terms["raw"] = share * (made.raw - small).abs().mean()
+        if "mask" in batch:
+            mask = functional.interpolate(
+                batch["mask"][:count], made.opacity.shape[-2:], mode="area"
+            )
+            terms["mask"] = share * (made.opacity - mask).square().mean()
+        if with_terms:
+            terms |= self._terms(codes, form, progress, draws, reconstructs=True)
+        return terms
+
+    def _play(
+        self, batch: dict[str, Tensor], draws: "_Draws", progress: float
+    ) -> dict[str, Tensor]:
+        """Both players' terms, from one batch of made pictures."""
+        game, image = self.game, batch["image"]
+        side, fade = game.side_at(progress, image.shape[-1])
+        if side != image.shape[-1]:
+            image = functional.interpolate(image, (side, side), mode="area")
+        camera = _camera(batch, "fake_")
+        if self.parts.cameras is not None:
+            camera = draws.cameras(self.parts.cameras)
+        label = camera_label(camera)
+        told = swapped(label, game.swap_probability(progress), draws.uniform(()))
+        codes = self.generator.codes(draws.normal(self._latent_shape), told)
+        form = self.generator.form(codes)
+        noise = game.noise_at(progress)
+        if noise and hasattr(form.field, "noise"):
+            form.field.noise = lambda shape: noise * draws.normal(shape)  # pyright: ignore[reportAttributeAccessIssue]
+        jitter = draws.uniform(((side // self.generator.scale) ** 2,))
+        made = self.generator.picture(form, codes, camera, side, jitter=jitter)
+        sigma = game.blur_sigma(progress, side)
+        real = shown_real(image, batch.get("mask"), game.sees, made.raw.shape[-1])
+        fake = shown_made(made, game.sees)
+        real = _blurred(real, sigma)
+        if game.sees == "dual":
+            fake = _blurred(fake, sigma)
+        conditions: dict[str, Any] = {}
+        if game.is_told_camera:
+            conditions = {
+                "real_condition": camera_label(_camera(batch, "")),
+                "fake_condition": label,
+            }
+        if game.pose_weight:
+            conditions |= {"fake_pose": camera_angles(camera), "pose_weight": game.pose_weight}
+        gamma = game.r1_gamma * game.r1_every if draws.now(1 / game.r1_every) else 0.0
+        with torch.autocast(image.device.type, enabled=False):
+            judged = play(
+                self.parts.critic if fade == 1 else partial(self.parts.critic, fade=fade),
+                real.float(),
+                fake.float(),
+                gamma,
+                top_share=max(game.top_share, 1 - progress * (1 - game.top_share)),
+                **conditions,
+            )
+        terms = {
+            "fooling": follow(judged.generator, judged.slope, fake).mean(),
+            "critic": judged.critic.mean(),
+            "_real": judged.real_logits.mean().detach(),
+            "_fake": judged.fake_logits.mean().detach(),
+        }
+        if judged.pose_error is not None:
+            terms["_pose"] = judged.pose_error.mean()
+        return terms | self._terms(codes, form, progress, draws, reconstructs=False)
+
+    def _terms(
+        self, codes: Tensor, form: Form, progress: float, draws: "_Draws", *, reconstructs: bool
+    ) -> dict[str, Tensor]:
+        count = len(codes)
+        moment = Moment(
+            codes,
+            form,
+            progress,
+            lambda shape: draws.uniform(shape)[:count],
+            lambda shape: draws.normal(shape)[:count],
+        )
+        found: dict[str, Tensor] = {}
+        for term in self.parts.terms:
+            is_due = draws.now(term.share)
+            if is_due and (term.in_reconstruction or not reconstructs):
+                for name, cost in term(moment).items():
+                    found[name] = cost / term.share
+        return found
+
+    @property
+    def _latent_shape(self) -> tuple[int]:
+        return (self.generator.latent_dim,)
+
+    # -- beside the step -------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:
+        """Real pictures, then made ones of some latents from two sides, and their opacity."""
+        side = batch["image"].shape[-1]
+        count = min(_SHEET, len(batch["image"]))
+        device = batch["image"].device
+        draws = torch.Generator().manual_seed(0)
+        latents = torch.randn(count, self.generator.latent_dim, generator=draws).to(device)
+        rows = [batch["image"][:count]]
+        if "camera_to_world" in batch and "latents" in self.networks:  # pyright: ignore[reportOperatorIssue]
+            known = self.networks["latents"](batch["object"][:count])  # pyright: ignore[reportIndexIssue]
+            rows.append(self._made(known, _camera(batch, "")[:count], side).image)
+        for shift in (0, 1):
+            camera = self._sheet_camera(batch, count, shift, draws)
+            made = self._made(latents, camera, side)
+            rows.append(made.image)
+        rows.append(functional.interpolate(made.opacity, (side, side)).expand(-1, 3, -1, -1))
+        return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
+
+    def _made(self, latents: Tensor, camera: Camera, side: int) -> Made:
+        codes = self.generator.codes(latents, camera_label(camera))
+        return self.generator.picture(self.generator.form(codes), codes, camera, side)
+
+    def _sheet_camera(
+        self, batch: dict[str, Tensor], count: int, shift: int, draws: torch.Generator
+    ) -> Camera:
+        if self.parts.cameras is not None:
+            return self.parts.cameras.sample(count, draws)
+        camera = _camera(batch, "fake_")
+        return Camera(
+            camera_to_world=camera.camera_to_world.roll(shift, 0)[:count],
+            intrinsics=camera.intrinsics.roll(shift, 0)[:count],
+        )
+
+    def after_step(self, step: int) -> dict[str, float]:
+        """Holds what must stay positive, and keeps running means."""
+        for term in self.parts.terms:
+            if isinstance(term, PathLengthTerm):
+                term.after_step()
+        figures: dict[str, float] = {}
+        for module in self.generator.modules():
+            if hasattr(module, "hold"):
+                module.hold()  # pyright: ignore[reportCallIssue]
+                figures = {"alpha": module.alpha.item(), "beta": module.beta.item()}  # pyright: ignore[reportArgumentType]
+        return figures
+
+    def config_json(self) -> dict[str, Any]:
+        """The system and its config."""
+        return {"system": "gan", "config": {"system": self.system, **asdict(self.config)}}
+
+
+class _Draws:
+    """Random numbers of a step."""
+
+    def __init__(self, batch: dict[str, Tensor], generator: torch.Generator):
+        self.batch, self.generator = batch, generator
+
+    def uniform(self, shape: tuple[int, ...]) -> Tensor:
+        return rand_per_sample(self.batch, shape, self.generator)
+
+    def normal(self, shape: tuple[int, ...]) -> Tensor:
+        return randn_per_sample(self.batch, shape, self.generator)
+
+    def cameras(self, prior: Cameras) -> Camera:
+        """A camera for each sample."""
+        if "batch_size" not in self.batch:
+            return prior.sample(len(self.batch["image"]), self.generator)
+        return prior.sample(int(self.batch["batch_size"]), self.generator)[self.batch["position"]]
+
+    def now(self, share: float) -> bool:
+        """True in a share of the steps, alike on every process."""
+        number = torch.rand((), generator=self.generator, device=self.generator.device)
+        return float(number) < share
+
+
+def _camera(batch: dict[str, Tensor], prefix: str) -> Camera:
+    """The cameras of a batch; the identity where it has none (nobody asks then)."""
+    name = f"{prefix}camera_to_world"
+    if name not in batch:
+        count, device = len(batch["image"]), batch["image"].device
+        pose = torch.eye(4, device=device).expand(count, 4, 4)
+        return Camera.from_fov(0.9, pose)
+    return Camera(camera_to_world=batch[name], intrinsics=batch[f"{prefix}intrinsics"])
+
+
+def _blurred(images: Tensor, sigma: float) -> Tensor:
+    """Blurred colours; a mask stays beside them in the same way."""
+    return gaussian_blur(images, sigma)

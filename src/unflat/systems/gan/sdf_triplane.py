@@ -1,0 +1,216 @@
+"""The generator that inversion is built on: signed distance in tri-planes, colours from a palette.
+
+Pavllo, Tan, Rakotosaona, Tombari, "Shape, Pose, and Appearance from a Single Image via Bootstrapped
+Radiance Field Inversion" (CVPR 2023, arXiv 2211.11674). Special here: a Laplace density of learned
+thickness, colours as soft choices of a palette (rendering is linear in it), path lengths taken of
+planes and palette alone, a critic that sees the mask and is told the camera. No 2D network follows:
+what is rendered is the picture, so views agree exactly.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from unflat.fields import DistanceDecoder, DistanceTriplaneField, LaplaceDensity
+from unflat.nn.critic import Critic
+from unflat.nn.palette import PaletteNetwork
+from unflat.nn.stylegan import MappingNetwork, SynthesisNetwork
+from unflat.rendering import Casting
+from unflat.systems.gan.game import Game
+from unflat.systems.gan.generator import Form, Generator
+from unflat.systems.gan.recipe import Parts, Start
+from unflat.systems.gan.terms import PathLengthTerm, SurfaceTerm
+from unflat.training import TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """Sizes and objective; the defaults are the paper's for ShapeNet's cars."""
+
+    resolution: int = 128
+    """Side of the pictures it learns from."""
+    half_side: float = 0.55
+    """Of the box around objects, world units."""
+    latent_dim: int = 512
+    """Numbers of a latent."""
+    style_dim: int = 512
+    """Numbers of a code."""
+    plane_side: int = 256
+    """Texels on a side of a plane."""
+    plane_channels: int = 32
+    """Features of a plane."""
+    plane_base: int = 32768
+    """Features of the planes' network: base / side, at most ``plane_widest``."""
+    plane_widest: int = 512
+    """Most of them."""
+    hidden: int = 64
+    """Width of the decoder."""
+    colors: int = 10
+    """Of a palette."""
+    coarse: int = 64
+    """Samples of a ray."""
+    fine: int = 64
+    """Further ones where matter is."""
+    keep_coarse: bool = True
+    """Whether the first samples make the picture too; without them a step costs half as much."""
+    critic_width: int = 256
+    """Features of the critic at full side."""
+    critic_widest: int = 512
+    """Most of them."""
+    alpha: float = 1.0
+    """1 / density of matter at first, world units."""
+    beta: float = 0.1
+    """Thickness of a surface at first, world units."""
+    surface_cells: int = 31
+    """Cells on a side of the box in which the surface's terms are asked."""
+    r1_gamma: float = 5.0
+    """Weight of R1."""
+    r1_every: int = 1
+    """Steps from one R1 to the next."""
+    path_share: float = 1.0
+    """Of the steps that compute path lengths."""
+    sphere: float = 0.01
+    """Share of the run in which the surface becomes a ball."""
+    reconstruction: float = 0.0
+    """Share of the run in which known objects are reconstructed first; 0 in the paper."""
+
+
+def paper() -> Config:
+    """As published for ShapeNet's cars: 128 px, 32 M parameters, five days of four A100."""
+    return Config()
+
+
+def small() -> Config:
+    """For one GPU or a patient CPU: 32 px by few samples, after a start by reconstruction."""
+    return Config(
+        resolution=32,
+        latent_dim=64,
+        style_dim=192,
+        plane_side=64,
+        plane_channels=16,
+        plane_base=2048,
+        plane_widest=128,
+        hidden=32,
+        coarse=16,
+        fine=16,
+        keep_coarse=False,
+        critic_width=64,
+        critic_widest=192,
+        alpha=0.02,
+        beta=0.05,
+        surface_cells=12,
+        r1_gamma=0.5,
+        r1_every=8,
+        path_share=0.25,
+        sphere=0.005,
+        reconstruction=0.5,
+    )
+
+
+def tiny() -> Config:
+    """Learns made-up objects on a CPU in minutes."""
+    return Config(
+        resolution=32,
+        latent_dim=32,
+        style_dim=64,
+        plane_side=32,
+        plane_channels=8,
+        plane_base=512,
+        plane_widest=48,
+        hidden=16,
+        colors=6,
+        coarse=12,
+        fine=12,
+        keep_coarse=False,
+        critic_width=24,
+        critic_widest=64,
+        alpha=0.02,
+        beta=0.05,
+        surface_cells=8,
+        r1_gamma=0.5,
+        r1_every=8,
+        path_share=0.25,
+        sphere=0.02,
+        reconstruction=0.4,
+    )
+
+
+PRESETS = {"tiny": tiny, "small": small, "paper": paper}
+
+
+def training(config: Config) -> TrainConfig:
+    """How the paper trains it; its 300,000 iterations are 150,000 of each player."""
+    batch = 32 if config.resolution > 32 else 16
+    return TrainConfig(
+        steps=150_000,
+        batch_size=batch,
+        lr=2.5e-3,
+        betas=(0.0, 0.99),
+        weight_decay=0.0,
+        clip_norm=0.0,
+        schedule="constant",
+        warmup_steps=1000,
+        ema_decay=0.5 ** (batch / 10_000),
+    )
+
+
+class Body(nn.Module):
+    """Codes to planes and a palette; the last code is the palette's."""
+
+    def __init__(self, config: Config):
+        """A body with its first weights."""
+        super().__init__()
+        self.synthesis = SynthesisNetwork(
+            config.plane_side,
+            3 * config.plane_channels,
+            style_dim=config.style_dim,
+            base=config.plane_base,
+            widest=config.plane_widest,
+        )
+        self.palette = PaletteNetwork(config.style_dim, config.colors)
+        self.decoder = DistanceDecoder(config.plane_channels, config.hidden, config.colors)
+        self.density = LaplaceDensity(config.alpha, config.beta)
+        self.codes = self.synthesis.codes + 1
+        corner = torch.full((3,), config.half_side)
+        self.bounds: Tensor
+        self.register_buffer("bounds", torch.stack([-corner, corner]))
+
+    def forward(self, codes: Float[Tensor, "batch codes style_dim"]) -> Form:
+        """Objects of codes."""
+        planes = self.synthesis(codes[:, :-1]).unflatten(1, (3, -1))
+        field = DistanceTriplaneField(planes, self.decoder, self.density, self.bounds)
+        return Form(field, self.palette(codes[:, -1]))
+
+
+def build(config: Config) -> Parts:
+    """Generator, critic and objective."""
+    generator = Generator(
+        MappingNetwork(config.latent_dim, config.style_dim),
+        Body(config),
+        Casting(
+            coarse=config.coarse, fine=config.fine, keep="both" if config.keep_coarse else "fine"
+        ),
+    )
+    critic = Critic(
+        config.resolution,
+        channels=4,
+        width=config.critic_width,
+        widest=config.critic_widest,
+        condition_dim=25,
+    )
+    return Parts(
+        generator=generator,
+        critic=critic,
+        game=Game(sees="rgba", r1_gamma=config.r1_gamma, r1_every=config.r1_every, blur=10.0),
+        terms=(
+            SurfaceTerm(cells=config.surface_cells),
+            PathLengthTerm(share=config.path_share),
+        ),
+        start=Start(
+            sphere=config.sphere,
+            radius=0.6 * config.half_side,
+            reconstruction=config.reconstruction,
+        ),
+    )
