@@ -47,6 +47,10 @@ VERBS = {
         module="unflat.cli.train_vq3d_detail",
         summary="a stage-1 model learns to see the surface of the photo itself",
     ),
+    "train gan": Verb(
+        module="unflat.cli.train_gan",
+        summary="pictures of objects become a model that makes up new ones",
+    ),
     "train depth": Verb(
         module="unflat.cli.train_depth",
         summary="pictures with a disparity become a small teacher of it",
@@ -111,5 +115,6 @@ TRAINED_BY = {
     "vq3d-detail": "train vq3d-detail",
     "features": "train features",
     "depth": "train depth",
+    "gan": "train gan",
 }
 """Which verb goes on with a run of a system."""
