@@ -97,7 +97,9 @@ def test_truncation_goes_to_the_average_of_styles() -> None:
     torch.manual_seed(4)
     mapping = MappingNetwork(8, 16, average_decay=0.98)
     for _ in range(400):
-        mapping(torch.randn(64, 8))
+        mapping(torch.randn(32, 8))
+        mapping(torch.randn(32, 8))
+        mapping.take_in(mapping.seen)
     mapping.eval()
     many = mapping(torch.randn(20_000, 8))
     torch.testing.assert_close(mapping.average, many.mean(dim=0), rtol=0, atol=0.05)

@@ -27,6 +27,7 @@ class MappingNetwork(nn.Module):
     """Latents to styles: normalized, then some layers that learn slowly."""
 
     average: Tensor
+    seen: Tensor
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class MappingNetwork(nn.Module):
             for number in range(depth)
         )
         self.register_buffer("average", torch.zeros(style_dim))
+        self.register_buffer("seen", torch.zeros(style_dim + 1))  # a step's sum, and how many
 
     def forward(
         self,
@@ -65,7 +67,7 @@ class MappingNetwork(nn.Module):
         condition: Float[Tensor, "batch condition_dim"] | None = None,
         truncation: float = 1.0,
     ) -> Float[Tensor, "batch style_dim"]:
-        """Styles; while training they are taken into the average.
+        """Styles; while training they are kept for the average, see `take_in`.
 
         Args:
             latent: normally distributed.
@@ -83,9 +85,21 @@ class MappingNetwork(nn.Module):
         for layer in self.layers:
             vector = leaky(layer(vector))
         if self.training:
-            mean = vector.detach().mean(dim=0)
-            self.average.copy_(mean.lerp(self.average, self.average_decay))
+            with torch.no_grad():
+                self.seen[:-1] += vector.sum(0)
+                self.seen[-1] += len(vector)
         return vector if truncation == 1 else self.average.lerp(vector, truncation)
+
+    @torch.no_grad()
+    def take_in(self, seen: Float[Tensor, " style_dim+1"]) -> None:
+        """Takes a step's styles into the average.
+
+        Args:
+            seen: `seen` of this step; of several processes their mean, so that all stay alike.
+        """
+        if seen[-1]:
+            self.average.lerp_(seen[:-1] / seen[-1], 1 - self.average_decay)
+        self.seen.zero_()
 
 
 class ModulatedConv2d(nn.Module):

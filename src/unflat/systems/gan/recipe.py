@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unflat.geometry import Camera
+from unflat.fields import LaplaceDensity
 from unflat.losses import follow, play
+from unflat.losses.path_length import PathLength
 from unflat.nn.blur import gaussian_blur
+from unflat.nn.stylegan import MappingNetwork
 from unflat.systems.gan.game import (
     Game,
     camera_angles,
@@ -27,7 +30,8 @@ from unflat.systems.gan.game import (
     swapped,
 )
 from unflat.systems.gan.generator import Form, Generator, Made
-from unflat.systems.gan.terms import Moment, PathLengthTerm, Term, sphere_cost
+from unflat.systems.gan.terms import Moment, Term, sphere_cost
+from unflat.training.distribution import mean_over_processes
 from unflat.training.randomness import rand_per_sample, randn_per_sample
 
 _SHEET = 8  # objects on a sample sheet
@@ -292,14 +296,15 @@ class GanRecipe:
 
     def after_step(self, step: int) -> dict[str, float]:
         """Holds what must stay positive, and keeps running means."""
-        for term in self.parts.terms:
-            if isinstance(term, PathLengthTerm):
-                term.after_step()
         figures: dict[str, float] = {}
-        for module in self.generator.modules():
-            if hasattr(module, "hold"):
-                module.hold()  # pyright: ignore[reportCallIssue]
-                figures = {"alpha": module.alpha.item(), "beta": module.beta.item()}  # pyright: ignore[reportArgumentType]
+        for module in self.networks.modules():
+            if isinstance(module, MappingNetwork):
+                module.take_in(mean_over_processes(module.seen))
+            elif isinstance(module, PathLength):
+                module.after_step()
+            elif isinstance(module, LaplaceDensity):
+                module.hold()
+                figures = {"alpha": module.alpha.item(), "beta": module.beta.item()}
         return figures
 
     def config_json(self) -> dict[str, Any]:

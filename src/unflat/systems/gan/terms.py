@@ -157,10 +157,6 @@ class PathLengthTerm(nn.Module):
         grown = min(1.0, moment.progress / self.ramp) if self.ramp else 1.0
         return {"path_length": self.weight * grown * self.mean(lengths).mean()}
 
-    def after_step(self) -> None:
-        """Keeps the mean of lengths, alike on every process."""
-        self.mean.after_step()
-
 
 def sphere_cost(form: Form, radius: float, draws: Tensor) -> Tensor:
     """How far a form's distance is from that of a ball at the middle, and from being one.
