@@ -91,11 +91,12 @@ class MappingNetwork(nn.Module):
         return vector if truncation == 1 else self.average.lerp(vector, truncation)
 
     @torch.no_grad()
-    def take_in(self, seen: Float[Tensor, " style_dim+1"]) -> None:
+    def take_in(self, seen: Float[Tensor, " n"]) -> None:
         """Takes a step's styles into the average.
 
         Args:
-            seen: `seen` of this step; of several processes their mean, so that all stay alike.
+            seen: `seen` of this step, style_dim + 1 numbers; of several processes their mean, so
+                that all stay alike.
         """
         if seen[-1]:
             self.average.lerp_(seen[:-1] / seen[-1], 1 - self.average_decay)

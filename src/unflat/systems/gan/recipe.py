@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unflat.geometry import Camera
 from unflat.fields import LaplaceDensity
+from unflat.geometry import Camera
 from unflat.losses import follow, play
 from unflat.losses.path_length import PathLength
 from unflat.nn.blur import gaussian_blur
