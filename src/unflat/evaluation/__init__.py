@@ -10,6 +10,9 @@ from unflat.evaluation.lift import evaluate_lift
 from unflat.evaluation.lifter import Lifter, Picture
 from unflat.evaluation.networks import open_distances, open_features
 from unflat.evaluation.novel_views import evaluate_views
+from unflat.evaluation.object_baselines import FlatCard, TrueObjects, TurningCard
+from unflat.evaluation.object_maker import FieldMaker, ObjectMaker, ObjectViews
+from unflat.evaluation.objects import evaluate_objects
 from unflat.evaluation.page import write_page
 from unflat.evaluation.picture_stream import PictureStream
 from unflat.evaluation.reconstruction import evaluate_reconstruction, evaluate_reconstructor
@@ -32,6 +35,8 @@ __all__ = [
     "Column",
     "DepthEstimator",
     "Evaluation",
+    "FieldMaker",
+    "FlatCard",
     "FlatPictures",
     "GeneratedViews",
     "Generator",
@@ -40,6 +45,8 @@ __all__ = [
     "Item",
     "Lifter",
     "Mode",
+    "ObjectMaker",
+    "ObjectViews",
     "Picture",
     "PictureStream",
     "Progress",
@@ -47,12 +54,15 @@ __all__ = [
     "Reconstruction",
     "Reconstructor",
     "Table",
+    "TrueObjects",
+    "TurningCard",
     "ViewMaker",
     "depth_figures",
     "evaluate_depth",
     "evaluate_generation",
     "evaluate_inversion",
     "evaluate_lift",
+    "evaluate_objects",
     "evaluate_reconstruction",
     "evaluate_reconstructor",
     "evaluate_views",
