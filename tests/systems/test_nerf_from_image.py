@@ -4,6 +4,7 @@ import os
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from made_nerf_from_image import (
@@ -29,6 +30,7 @@ from unflat.systems.gan.published.nerf_from_image import (
     data_set_of,
     generator_from_published,
 )
+from unflat.systems.gan.published.source import open_nerf_from_image
 
 CASES = pytest.mark.parametrize("case", NAMES)
 
@@ -124,6 +126,23 @@ def test_the_average_style_is_the_mean_of_many() -> None:
     assert (generator.styles(torch.randn(1, 512), truncation=0.0) - many.mean(0)).abs().max() < (
         0.1 * spread
     )
+
+
+def test_a_published_checkpoint_becomes_the_generator(tmp_path: Path) -> None:
+    path = tmp_path / "g_carla_pretrained" / "checkpoint_latest.pth"
+    path.parent.mkdir()
+    state = published_state(with_view=True)
+    torch.save({"model_ema": state, "iteration": 300_000, "best_fid": np.float64(9.5)}, path)
+    generator = open_nerf_from_image(path)
+    expected, config, _, styles, _ = made("carla")
+    assert generator.config == config
+    opened = Made(expected, config, generator, styles, generator.field(styles))
+    check_networks(opened)
+    check_points(opened)
+    assert open_nerf_from_image(path, "cub").config.data is DATA_SETS["cub"]
+    torch.save({"backbone.mapping.fc0.weight": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="holds eg3d-published, no generator of nerf-from-image"):
+        open_nerf_from_image(path)
 
 
 def without(state: dict, *parts: str) -> dict:

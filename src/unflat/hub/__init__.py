@@ -1,6 +1,7 @@
 """What models there are, where their weights lie, what they may be used for."""
 
 from unflat.hub.card import SECTIONS, draft_card, read_card
+from unflat.hub.generator_files import GeneratorFile, read_generator_file
 from unflat.hub.published_folder import PublishedFolder, published_folder
 from unflat.hub.registry import (
     EXAMPLE_CREDIT,
@@ -18,6 +19,7 @@ __all__ = [
     "MODELS",
     "SECTIONS",
     "Description",
+    "GeneratorFile",
     "PublishedFolder",
     "WeightFile",
     "draft_card",
@@ -26,5 +28,6 @@ __all__ = [
     "is_here",
     "published_folder",
     "read_card",
+    "read_generator_file",
     "read_weight_file",
 ]

@@ -5,19 +5,17 @@ file.kind, file.sha256  # "vgg16", "397923af..."
 """
 
 import hashlib
-import pickle
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unflat.errors import UserError
+from unflat.hub.torch_file import read_torch_file
 from unflat.nn.alexnet import AlexNet
 from unflat.nn.inception import CLASSES, FidInception
 from unflat.nn.published import published_shapes
@@ -125,19 +123,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if any("/code/" in name for name in archive.namelist()):
-                raise UserError(f"{path}: holds code (TorchScript), which is not run; {_EXPECTED}.")
-    try:
-        content = torch.load(  # noqa: TID251 - what people have is .pth; no code in it is run
-            path, map_location="cpu", weights_only=True
-        )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: is not a whole file of plain weights; download it again, or save it as "
-            "safetensors."
-        ) from error
+    content = read_torch_file(path, _EXPECTED)
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     if not isinstance(content, Mapping):
