@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from seeded import FIXTURES, seeded, seeded_state
-from unflat.fields import Field
 from unflat.geometry import Camera
 from unflat.geometry.published_frames import NerfFromImageCamera, from_nerf_from_image, full_box
+from unflat.systems.gan.generator import Form, Generator
 from unflat.systems.gan.published.nerf_from_image import (
     DATA_SETS,
     Config,
-    Generator,
     build,
     generator_from_published,
 )
@@ -26,8 +25,8 @@ class Made(NamedTuple):
     expected: dict[str, Tensor]
     config: Config
     generator: Generator
-    styles: Tensor
-    field: Field
+    codes: Tensor
+    form: Form
 
 
 @cache
@@ -49,9 +48,9 @@ def made(case: str) -> Made:
 def ready(expected: dict[str, Tensor], case: str, state: dict[str, Tensor]) -> Made:
     config, weights = generator_from_published(state, DATA_SETS[NAMES[case]])
     generator = build(config, weights)
-    offsets = seeded("input.w_offset", (2, generator.codes, 512))
-    styles = expected["w"][:, None] + 0.15 * offsets  # another for each layer
-    return Made(expected, config, generator, styles, generator.field(styles))
+    offsets = seeded("input.w_offset", (2, generator.body.codes, 512))
+    codes = expected["w"][:, None] + 0.15 * offsets  # another for each layer
+    return Made(expected, config, generator, codes, generator.form(codes))
 
 
 def camera_of(expected: dict[str, Tensor], side: int, box: Tensor | None = None) -> Camera:

@@ -36,28 +36,28 @@ CASES = pytest.mark.parametrize("case", NAMES)
 
 
 def check_networks(case: Made) -> None:
-    expected, _, generator, styles, _ = case
-    close(generator.styles(seeded("input.z", (2, 512)))[:, 3], expected["w"], 2e-5)
-    assert generator.codes == 15
-    planes = generator.planes(styles)
+    expected, _, generator, codes, form = case
+    close(generator.codes(seeded("input.z", (2, 512)))[:, 3], expected["w"], 2e-5)
+    assert generator.body.codes == 15
+    planes = generator.body.planes(codes)
     close(planes[..., ::32, ::32], expected["planes_sub"], 1e-4)
     close(planes[:, :, :4, 100:108, 60:68], expected["planes_patch"], 1e-4)
     close(planes.mean((-1, -2)), expected["planes_mean"], 1e-4)
-    close(2 * generator.colors(styles) - 1, expected["palette"], 1e-5)
+    close(2 * form.palette - 1, expected["palette"], 1e-5)
 
 
 def check_points(case: Made) -> None:
-    expected, config, generator, styles, field = case
+    expected, config, _, _, form = case
     points = expected["points"].clone().requires_grad_()
     directions = None
     if config.has_view:
         directions = expected["viewdirs"][:, None].expand_as(points)
-    out = field(points, directions)
+    out = form.field(points, directions)
     close(out.density, expected["point_sigma"], 1e-3)
     close(out.features, expected["point_semantics"], 1e-5)
-    color = out.features @ generator.colors(styles)
+    color = out.features @ form.palette
     close(2 * color - 1, expected["point_rgb"], 1e-5)
-    distance = field.distance(points)
+    distance = form.field.distance(points)
     close(distance, expected["point_sdf"], 3e-5)
     (slope,) = torch.autograd.grad(distance.sum(), points)
     normals = torch.nn.functional.normalize(slope, dim=-1)
@@ -67,7 +67,7 @@ def check_points(case: Made) -> None:
 
 
 @CASES
-def test_styles_planes_and_palette(case: str) -> None:
+def test_codes_planes_and_palette(case: str) -> None:
     check_networks(made(case))
 
 
@@ -79,7 +79,7 @@ def test_points(case: str) -> None:
 @CASES
 def test_rays_end_at_the_box(case: str) -> None:
     expected, _, generator, _, _ = made(case)
-    near, far = ray_ends(image_rays(camera_of(expected, 32), 32, 32), generator.bounds)
+    near, far = ray_ends(image_rays(camera_of(expected, 32), 32, 32), generator.body.bounds)
     close(near, expected["near"], 2e-5)
     close(far, expected["far"], 2e-5)
 
@@ -100,30 +100,30 @@ def test_networks_of_the_published_size(case: str) -> None:
     check_networks(whole)
     check_points(whole)
     expected = whole.expected
-    views = render_as_published(whole.field, camera_of(expected, 32), 32, 32)
-    image = views.image(whole.generator.colors(whole.styles), whole.config.data.background)
+    views = render_as_published(whole.form.field, camera_of(expected, 32), 32, 32)
+    image = views.image(whole.form.palette, whole.config.data.background)
     close(last(2 * image - 1), expected["mid_image"], 1e-4)
     close(views.opacity, expected["mid_mask"], 1e-4)
 
 
 def test_the_direction_matters_for_carla_alone() -> None:
-    expected, _, generator, styles, field = made("carla")
+    expected, _, _, _, form = made("carla")
     points = expected["points"]
     directions = expected["viewdirs"][:, None].expand_as(points)
-    once, each = field(points, directions), field(points, directions.contiguous())
+    once, each = form.field(points, directions), form.field(points, directions.contiguous())
     close(each.features, once.features, 1e-6)
-    assert not torch.allclose(field(points).features, once.features, atol=1e-2)
-    assert torch.equal(field(points).density, once.density)
-    color = generator.scene(styles)(points, directions).features
-    close(color, once.features @ generator.colors(styles), 1e-6)
-    assert isinstance(made("p3d").field, DistanceTriplaneField)
+    assert not torch.allclose(form.field(points).features, once.features, atol=1e-2)
+    assert torch.equal(form.field(points).density, once.density)
+    color = form.scene()(points, directions).features
+    close(color, once.features @ form.palette, 1e-6)
+    assert isinstance(made("p3d").form.field, DistanceTriplaneField)
 
 
 def test_the_average_style_is_the_mean_of_many() -> None:
     generator = made("p3d").generator
     many = generator.mapping(torch.randn(4000, 512, generator=torch.Generator().manual_seed(5)))
     spread = many.std(dim=0).mean()
-    assert (generator.styles(torch.randn(1, 512), truncation=0.0) - many.mean(0)).abs().max() < (
+    assert (generator.codes(torch.randn(1, 512), truncation=0.0) - many.mean(0)).abs().max() < (
         0.1 * spread
     )
 
@@ -134,12 +134,12 @@ def test_a_published_checkpoint_becomes_the_generator(tmp_path: Path) -> None:
     state = published_state(with_view=True)
     torch.save({"model_ema": state, "iteration": 300_000, "best_fid": np.float64(9.5)}, path)
     generator = open_nerf_from_image(path)
-    expected, config, _, styles, _ = made("carla")
-    assert generator.config == config
-    opened = Made(expected, config, generator, styles, generator.field(styles))
+    expected, config, _, codes, _ = made("carla")
+    assert generator.body.config == config
+    opened = Made(expected, config, generator, codes, generator.form(codes))
     check_networks(opened)
     check_points(opened)
-    assert open_nerf_from_image(path, "cub").config.data is DATA_SETS["cub"]
+    assert open_nerf_from_image(path, "cub").body.config.data is DATA_SETS["cub"]
     torch.save({"backbone.mapping.fc0.weight": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="holds eg3d-published, no generator of nerf-from-image"):
         open_nerf_from_image(path)
@@ -154,31 +154,32 @@ def test_a_generator_without_palette_and_one_without_distance() -> None:
     state = without(whole, "texture_mapper")
     for name in ("decoder.net.2.weight", "decoder.net.2.bias"):
         state[name] = whole[name][:4]
-    expected, _, _, styles, field = made("p3d")
+    expected, _, _, codes, form = made("p3d")
     points = expected["points"]
     config, weights = generator_from_published(state, DATA_SETS["p3d_car"])
     assert (config.colors, config.features, config.has_distance) == (0, 3, True)
     generator = build(config, weights)
-    assert generator.codes == 14
-    assert generator.colors(styles[:, :14]) is None
-    out = generator.scene(styles[:, :14])(points)
-    close(out.density, field(points).density, 1e-6)
+    assert generator.body.codes == 14
+    plain = generator.form(codes[:, :14])
+    assert plain.palette is None
+    out = plain.scene()(points)
+    close(out.density, form.field(points).density, 1e-6)
     assert out.features.shape == (2, 256, 3)
     raw = torch.logit((out.features + 0.001) / 1.002)  # the first logits of the whole one
-    chosen = field(points).features[..., :3].log()
+    chosen = form.field(points).features[..., :3].log()
     close(raw.diff(dim=-1), chosen.diff(dim=-1), 1e-3)
 
     config, weights = generator_from_published(without(whole, "alpha", "beta"), config.data)
     assert not config.has_distance
     generator = build(config, weights)
-    out = generator.field(styles)(points)
-    raw = field.distance(points)
-    inside = field(points).density > 0
+    out = generator.form(codes).field(points)
+    raw = form.field.distance(points)
+    inside = form.field(points).density > 0
     expected_density = torch.where(inside, torch.log1p(torch.exp(raw - 1)), 0.0)
     close(out.density, expected_density, 1e-5)
-    close(out.features, field(points).features, 1e-6)
+    close(out.features, form.field(points).features, 1e-6)
     with pytest.raises(ValueError, match="no distance"):
-        generator.field(styles).distance(points)
+        generator.form(codes).field.distance(points)
 
 
 def refused(state: dict, *said: str) -> None:

@@ -20,19 +20,19 @@ CASES = pytest.mark.parametrize("case", NAMES)
 
 def is_empty_at_the_face(case: Made, camera: Camera, side: int) -> Tensor:
     rays = image_rays(camera, side, side)
-    near, far = ray_ends(rays, case.generator.bounds)
-    density = case.field(rays.at((near + 1e-3 * (far - near))[..., None])).density[..., 0]
+    near, far = ray_ends(rays, case.generator.body.bounds)
+    density = case.form.field(rays.at((near + 1e-3 * (far - near))[..., None])).density[..., 0]
     return density < 1e-2
 
 
 @CASES
 def test_views_from_the_beginnings_of_cells(case: str) -> None:
-    expected, config, generator, styles, field = made(case)
+    expected, config, _, _, form = made(case)
     camera, stable = camera_of(expected, 32), expected["stable"]
     views = render_as_published(
-        field, camera, 32, 32, samples="beginning", normals=case in ("srn", "cub")
+        form.field, camera, 32, 32, samples="beginning", normals=case in ("srn", "cub")
     )
-    image = last(2 * views.image(generator.colors(styles), config.data.background) - 1)
+    image = last(2 * views.image(form.palette, config.data.background) - 1)
     sure = stable & is_empty_at_the_face(made(case), camera, 32)
     close(image[sure], expected["image"][sure], 3e-4)
     close(views.opacity[sure], expected["mask"][sure], 3e-4)
@@ -50,10 +50,10 @@ def test_views_from_the_beginnings_of_cells(case: str) -> None:
 
 @pytest.mark.parametrize("case", ["p3d", "srn"])
 def test_views_of_a_crop(case: str) -> None:
-    expected, config, generator, styles, field = made(case)
+    expected, config, _, _, form = made(case)
     camera = camera_of(expected, 16, expected["bbox"])
-    views = render_as_published(field, camera, 16, 16, samples="beginning")
-    image = last(2 * views.image(generator.colors(styles), config.data.background) - 1)
+    views = render_as_published(form.field, camera, 16, 16, samples="beginning")
+    image = last(2 * views.image(form.palette, config.data.background) - 1)
     sure = is_empty_at_the_face(made(case), camera, 16)
     close(image[sure], expected["image_bbox"][sure], 3e-4)
     close(views.opacity[sure], expected["mask_bbox"][sure], 3e-4)
@@ -63,16 +63,16 @@ def test_views_of_a_crop(case: str) -> None:
 
 @CASES
 def test_terms_of_training(case: str) -> None:
-    expected, config, generator, _, field = made(case)
+    expected, config, generator, _, form = made(case)
     half = config.data.half_side
     points = seeded("input.reg_points", (2, 512, 3), std=half / 3**0.5).requires_grad_()
-    distance = field.distance(points)
+    distance = form.field.distance(points)
     close(eikonal(distance, points).mean(1), expected["loss_sdf_eikonal_loss"], 1e-5)
     wanted = points.norm(dim=-1) - 1
     close((distance - wanted).square().mean(1), expected["loss_sdf_distance_loss"], 1e-5)
     noise = seeded("input.reg_jitter", (2, 1, 512, 3))[:, 0]
-    moved = field.distance(moved_points(points, generator.bounds, noise))
-    density = generator.density
+    moved = form.field.distance(moved_points(points, generator.body.bounds, noise))
+    density = generator.body.density
     assert density is not None
     variation = occupancy_variation(density, distance, moved).mean(1)
     close(variation, expected["loss_total_variation_loss"], 1e-5)
@@ -80,14 +80,14 @@ def test_terms_of_training(case: str) -> None:
 
 
 def test_path_lengths() -> None:
-    expected, _, generator, styles, _ = made("p3d")
-    styles = styles.clone().requires_grad_()
+    expected, _, generator, codes, _ = made("p3d")
+    codes = codes.clone().requires_grad_()
     noise = seeded("input.plane_noise", (2, 3, 32, 256, 256))
     lengths = path_lengths(
-        styles,
-        generator.planes(styles),
+        codes,
+        generator.body.planes(codes),
         noise,
-        2 * generator.colors(styles) - 1,  # theirs are in [-1, 1]
+        2 * generator.body.palette(codes[:, -1]) - 1,  # theirs are in [-1, 1]
         seeded("input.palette_noise", (2, 10, 3)),
     )
     close(lengths, expected["loss_path_length"], 1e-3)

@@ -6,8 +6,9 @@ no other rule, so that figures are compared in theirs; `unflat.rendering.render`
 object, a little sharper.
 
     camera = from_nerf_from_image(stored, 128, 128)
-    views = render_as_published(generator.field(styles), camera, 128, 128, samples="middle")
-    picture = views.image(generator.colors(styles), background=0.5)
+    form = generator.form(codes)
+    views = render_as_published(form.field, camera, 128, 128, samples="middle")
+    picture = views.image(form.palette, background=0.5)
 """
 
 from typing import Literal, NamedTuple

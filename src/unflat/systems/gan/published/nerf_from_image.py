@@ -1,9 +1,9 @@
 """Generators of google-research/nerf-from-image (arXiv 2211.11674), from their published weights.
 
     config, weights = generator_from_published(state, DATA_SETS["p3d_car"])
-    generator = build(config, weights)
-    styles = generator.styles(torch.randn(1, config.latent_dim))
-    scene = generator.scene(styles)                                 # any of our renderers takes it
+    generator = build(config, weights)                  # as those that were trained here
+    codes = generator.codes(torch.randn(1, config.latent_dim))
+    scene = generator.form(codes).scene()               # any of our renderers takes it
 
 A style for each layer of the synthesis network makes three planes of a signed distance and of soft
 choices among ten colours, which one further style makes. What differs between the data sets and
@@ -24,11 +24,11 @@ from unflat.fields.distance import (
     DistanceDecoder,
     DistanceTriplaneField,
     LaplaceDensity,
-    PaletteField,
 )
-from unflat.fields.field import Field
 from unflat.nn.palette import PaletteNetwork
 from unflat.nn.stylegan import MappingNetwork, SynthesisNetwork
+from unflat.rendering import Casting
+from unflat.systems.gan.generator import Form, Generator
 from unflat.systems.gan.published.directed import DirectedTriplaneField, ViewDirectionNetwork
 from unflat.systems.gan.published.keys import (
     Names,
@@ -150,15 +150,13 @@ class Config:
     """Whether density is made of a signed distance."""
 
 
-class Generator(nn.Module):
-    """Latents to styles to planes and palettes, as arXiv 2211.11674 describes them."""
+class Body(nn.Module):
+    """Codes to planes and palettes, as arXiv 2211.11674 describes it; the last is the palette's."""
 
     def __init__(self, config: Config):
         """Networks with first weights; `build` fills them."""
         super().__init__()
         self.config = config
-        logits = config.colors or 3
-        self.mapping = MappingNetwork(config.latent_dim, config.style_dim, depth=_DEPTH)
         self.synthesis = SynthesisNetwork(
             config.side,
             _PLANES * config.channels,
@@ -175,60 +173,37 @@ class Generator(nn.Module):
                 config.style_dim, config.colors, width=config.palette_width
             )
         if config.has_view:
+            logits = config.colors or 3
             self.view = ViewDirectionNetwork(config.features, logits, config.view_width)
-
-    @property
-    def codes(self) -> int:
-        """Styles of an object: one for each layer of the synthesis network, one for the palette."""
-        return self.synthesis.codes + (self.palette is not None)
-
-    @property
-    def bounds(self) -> Float[Tensor, "2 3"]:
-        """Lowest and highest corner of the box, world units."""
-        half = self.config.data.half_side
-        corner = self.synthesis.constant.new_full((3,), half)
-        return torch.stack([-corner, corner])
-
-    def styles(
-        self, latent: Float[Tensor, "batch latent"], truncation: float = 1.0
-    ) -> Float[Tensor, "batch codes style"]:
-        """The same style for all layers; the published figures are without truncation."""
-        style = self.mapping(latent, truncation=truncation)
-        return style[:, None].expand(-1, self.codes, -1)
+        self.codes = self.synthesis.codes + (self.palette is not None)
+        self.bounds: Tensor
+        self.register_buffer("bounds", _box(config.data))
 
     def planes(
-        self, styles: Float[Tensor, "batch codes style"]
+        self, codes: Float[Tensor, "batch codes style_dim"]
     ) -> Float[Tensor, "batch 3 channels side side"]:
         """Features of planes XY, XZ, YZ."""
-        maps = self.synthesis(styles[:, : self.synthesis.codes])
+        maps = self.synthesis(codes[:, : self.synthesis.codes])
         return maps.unflatten(1, (_PLANES, -1))
 
-    def colors(
-        self, styles: Float[Tensor, "batch codes style"]
-    ) -> Float[Tensor, "batch colors 3"] | None:
-        """The objects' palettes, [0, 1] but for a thousandth; none without one."""
-        return None if self.palette is None else self.palette(styles[:, -1])
-
-    def field(self, styles: Float[Tensor, "batch codes style"]) -> Field:
-        """Density and choices; without a palette density and colours."""
-        planes, config = self.planes(styles), self.config
-        if self.density is not None and self.palette is not None and self.view is None:
-            return DistanceTriplaneField(
+    def forward(self, codes: Float[Tensor, "batch codes style_dim"]) -> Form:
+        """Objects of codes."""
+        planes = self.planes(codes)
+        palette = None if self.palette is None else self.palette(codes[:, -1])
+        if self.density is not None and palette is not None and self.view is None:
+            field = DistanceTriplaneField(
                 planes, self.decoder, self.density, self.bounds, align_corners=True
             )
-        return DirectedTriplaneField(
-            planes,
-            self.decoder,
-            self.bounds,
-            density=self.density,
-            view=self.view,
-            has_palette=config.colors > 0,
-        )
-
-    def scene(self, styles: Float[Tensor, "batch codes style"]) -> Field:
-        """Density and colours."""
-        field, colors = self.field(styles), self.colors(styles)
-        return field if colors is None else PaletteField(field, colors)
+        else:
+            field = DirectedTriplaneField(
+                planes,
+                self.decoder,
+                self.bounds,
+                density=self.density,
+                view=self.view,
+                has_palette=palette is not None,
+            )
+        return Form(field, palette)
 
 
 def data_set_of(path: str | Path, data: str | None = None) -> DataSet:
@@ -277,21 +252,34 @@ def generator_from_published(
     """
     config = _told(state, data, source)
     weights = renamed(state, _names(config), source)
-    weights["decoder.into.weight"] = weights["decoder.into.weight"] / _PLANES
-    for name in ("density.alpha", "density.beta", "palette.constant"):
+    weights["body.decoder.into.weight"] = weights["body.decoder.into.weight"] / _PLANES
+    for name in ("body.density.alpha", "body.density.beta", "body.palette.constant"):
         if name in weights:
             weights[name] = weights[name].squeeze(0)
+    weights["body.bounds"] = _box(data)
     weights["mapping.average"] = _average(weights, config, source)
+    weights["mapping.seen"] = torch.zeros(config.style_dim + 1)
     return config, weights
 
 
 def build(config: Config, weights: dict[str, Tensor], source: str = "the generator") -> Generator:
     """The generator with the weights of `generator_from_published`, frozen.
 
+    Its ``picture`` is made by our rule of quadrature; `render_as_published` has theirs.
+
     Raises:
         UserError: a weight has another shape.
     """
-    return filled(lambda: Generator(config), weights, source)
+
+    def made() -> Generator:
+        return Generator(
+            MappingNetwork(config.latent_dim, config.style_dim, depth=_DEPTH),
+            Body(config),
+            Casting(coarse=64, fine=64, keep="both"),
+            background=config.data.background,
+        )
+
+    return filled(made, weights, source)
 
 
 def _told(state: Mapping[str, Tensor], data: DataSet, source: str) -> Config:
@@ -328,28 +316,28 @@ def _told(state: Mapping[str, Tensor], data: DataSet, source: str) -> Config:
 def _names(config: Config) -> Names:
     names = mapping_names("mapping_network.backbone.", "mapping.", _DEPTH)
     names |= synthesis_names(
-        "synthesis_network.", "synthesis.", config.side, noise=config.data.noise
+        "synthesis_network.", "body.synthesis.", config.side, noise=config.data.noise
     )
-    names |= linear_names("decoder.net.0", "decoder.into")
-    names |= linear_names("decoder.net.2", "decoder.out")
+    names |= linear_names("decoder.net.0", "body.decoder.into")
+    names |= linear_names("decoder.net.2", "body.decoder.out")
     if config.has_distance:
-        names |= {"alpha": "density.alpha", "beta": "density.beta"}
+        names |= {"alpha": "body.density.alpha", "beta": "body.density.beta"}
     if config.colors:
-        names["texture_mapper.const"] = "palette.constant"
+        names["texture_mapper.const"] = "body.palette.constant"
         for number in range(4):
-            theirs, ours = f"texture_mapper.norm{number + 1}", f"palette.layers.{number}"
+            theirs, ours = f"texture_mapper.norm{number + 1}", f"body.palette.layers.{number}"
             names[f"texture_mapper.fc{number + 1}.weight"] = f"{ours}.linear.weight"
             names |= linear_names(f"{theirs}.fc_gamma", f"{ours}.scale")
             names |= linear_names(f"{theirs}.fc_beta", f"{ours}.shift")
-        names |= linear_names("texture_mapper.fc5", "palette.last")
-        names |= linear_names("texture_mapper.fc_values", "palette.out")
+        names |= linear_names("texture_mapper.fc5", "body.palette.last")
+        names |= linear_names("texture_mapper.fc_values", "body.palette.out")
     if config.has_view:
         for number in range(4):
-            names[f"viewdir_mapper.fc{number + 1}.weight"] = f"view.linear.{number}.weight"
-            names |= linear_names(f"viewdir_mapper.norm{number + 1}", f"view.norm.{number}")
+            names[f"viewdir_mapper.fc{number + 1}.weight"] = f"body.view.linear.{number}.weight"
+            names |= linear_names(f"viewdir_mapper.norm{number + 1}", f"body.view.norm.{number}")
         for theirs, ours in (("fc0", "into"), ("fc5", "last"), ("fc6", "to_features")):
-            names |= linear_names(f"viewdir_mapper.{theirs}", f"view.{ours}")
-        names |= linear_names("viewdir_mapper.output", "view.out")
+            names |= linear_names(f"viewdir_mapper.{theirs}", f"body.view.{ours}")
+        names |= linear_names("viewdir_mapper.output", "body.view.out")
     return names
 
 
@@ -362,8 +350,15 @@ def _average(weights: dict[str, Tensor], config: Config, source: str) -> Tensor:
         if name.startswith("mapping.")
     }
     own["average"] = torch.zeros(config.style_dim)
+    own["seen"] = torch.zeros(config.style_dim + 1)
     mapping = filled(
         lambda: MappingNetwork(config.latent_dim, config.style_dim, depth=_DEPTH), own, source
     )
     draw = torch.Generator().manual_seed(0)
     return mapping(torch.randn(_AVERAGED, config.latent_dim, generator=draw)).mean(dim=0)
+
+
+def _box(data: DataSet) -> Tensor:
+    """Lowest and highest corner."""
+    corner = torch.full((3,), data.half_side)
+    return torch.stack([-corner, corner])

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from unflat.errors import UserError
 from unflat.hub.generator_files import NERF_FROM_IMAGE, read_generator_file
+from unflat.systems.gan.generator import Generator
 from unflat.systems.gan.published.nerf_from_image import (
-    Generator,
     build,
     data_set_of,
     generator_from_published,
