@@ -7,6 +7,7 @@ colour.
 
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -66,6 +67,11 @@ class Terminal:
         self._began = 0.0
         self._drawn_at = 0.0
         self._warned: dict[str, int] = {}
+
+    @property
+    def columns(self) -> int | None:
+        """How many letters fit side by side, where a person looks on; None where nobody does."""
+        return shutil.get_terminal_size().columns if self._moving else None
 
     def line(self, text: str = "") -> None:
         """One line of words."""
