@@ -15,8 +15,9 @@ from unflat.report import Report
 from unflat.scene import Scene
 from unflat.systems.vq3d import build, detail_field, has_detail, load, token_field
 from unflat.systems.vq3d.config import tiny
-from unflat.systems.vq3d.pipeline import model_hash, reconstruct_picture
+from unflat.systems.vq3d.pipeline import reconstruct_picture
 from unflat.training import save_model
+from unflat.training.model_file import model_hash
 
 FOCAL_35MM, EXIF_IFD = 0xA405, 0x8769
 

@@ -1,4 +1,4 @@
-"""``unflat generate``: a class name becomes new scenes to look around in."""
+"""``unflat generate``: a class name becomes new scenes; a seed becomes new objects."""
 
 import json
 import math
@@ -35,14 +35,16 @@ _SETTLED = ("model", "autoencoder", "class", "sampling")  # what scenes of one f
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Speech, Planned, Placed, Computed, Sampled):
-    """A class name becomes new scenes to look around in.
+    """A class name becomes new scenes to look around in; a seed becomes new objects.
 
     car gives car-00/, car-01/ ... in one folder, each with scene, preview, orbit, depth, mesh,
-    viewer and report, and grid.png of all. The same command again does what is left.
+    viewer and report, and grid.png of all; a generator of objects gives object-00/ and so on. The
+    same command again does what is left.
     """
 
     model: str = PRIOR
-    """A prior: a name from `unflat models list`, or the path of a model file."""
+    """A prior, or a generator of objects: a name from `unflat models list`, or the path of a model
+    file."""
     class_name: Annotated[str | None, tyro.conf.arg(name="class", metavar="NAME|ID")] = None
     """What the scenes show, by name or number; all classes in turn if not given."""
     count: int = 16
@@ -51,6 +53,8 @@ class Options(Speech, Planned, Placed, Computed, Sampled):
     """Of everything random; a scene depends on it and on its number alone."""
     format: str | None = None
     """Also write these, as in mp4,ply: mp4 webp glb ply obj splat depth."""
+    truncation: float | None = None
+    """For generators of objects: 1 as learned, less is nearer to the average; 1 if not given."""
     size: int | None = None
     """Side of the orbit in pixels; 256 if not given."""
     frames: int = 72
@@ -61,10 +65,18 @@ class Options(Speech, Planned, Placed, Computed, Sampled):
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of generating."""
+    from unflat.cli import generate_objects
     from unflat.device import choose_device
+    from unflat.hub import find
     from unflat.systems.vq3d.generate import classes_in_turn, find_class, open_maker, sampling_of
+    from unflat.training.model_file import read_header
 
     formats = _check(options)
+    path = find(options.model, offline=options.offline)
+    if read_header(path).get("system") == "gan":
+        return generate_objects.run(options, path, formats, terminal)
+    if options.truncation is not None:
+        raise UserError(f"--truncation: is for generators of objects; {options.model} is a prior.")
     device = choose_device(options.device)
     maker = open_maker(
         options.model,
@@ -86,7 +98,7 @@ def run(options: Options, terminal: Terminal) -> int:
         "frames": options.frames,
     }
     if not options.force:
-        _refuse_others(out, options.seed, settings)
+        refuse_others(out, options.seed, settings, _SETTLED)
     if options.dry_run:
         return _say_plan(terminal, options, jobs, out)
     report = Report(
@@ -136,13 +148,13 @@ def _jobs(classes: list[str | None]) -> list["Job"]:
     ]
 
 
-def _refuse_others(out: Path, seed: int, settings: dict[str, Any]) -> None:
+def refuse_others(out: Path, seed: int, settings: dict[str, Any], settled: tuple[str, ...]) -> None:
     """A folder of other scenes is not gone on with: the new ones would look like part of them."""
     for path in sorted(out.glob("*/report.json")):
         there = json.loads(path.read_text(encoding="utf-8"))
         known = there.get("settings", {})
         wanted = json.loads(json.dumps(settings))
-        if there.get("seed") != seed or any(known.get(k) != wanted[k] for k in _SETTLED):
+        if there.get("seed") != seed or any(known.get(k) != wanted[k] for k in settled):
             raise UserError(
                 f"{out}: holds scenes that were made with other options ({path.parent.name}); "
                 "choose another --out, or add --force to replace them."

@@ -139,8 +139,7 @@ def _write(options: Options, folder: Path, report: Report, videos: tuple[str, ..
 def _header(options: Options) -> "SceneHeader":
     from unflat.hub import find
     from unflat.scene import SceneHeader
-    from unflat.systems.vq3d.pipeline import model_hash
-    from unflat.training.model_file import read_header
+    from unflat.training.model_file import model_hash, read_header
 
     path = find(options.model, offline=options.offline)
     return SceneHeader(

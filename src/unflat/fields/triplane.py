@@ -43,6 +43,17 @@ class FeatureDecoder(nn.Module):
         color = torch.sigmoid(raw[..., 1:]) * 1.002 - 0.001
         return functional.softplus(raw[..., 0] - 1), color.clamp(0, 1)
 
+    @torch.no_grad()
+    def first(self, count: int) -> "FeatureDecoder":
+        """A decoder of its own that gives the first so many features alone."""
+        hidden, channels = self.into.weight.shape
+        decoder = FeatureDecoder(channels, hidden, count).to(self.into.weight.device)
+        pairs = (decoder.into, self.into, hidden), (decoder.out, self.out, 1 + count)
+        for mine, whole, rows in pairs:
+            mine.weight.copy_(whole.weight[:rows])
+            mine.bias.copy_(whole.bias[:rows])
+        return decoder
+
 
 class TriplaneField(nn.Module):
     """Planes XY, XZ and YZ, their lookups added and decoded, in a box or over all of space.

@@ -186,6 +186,16 @@ class FilmSiren(nn.Module):
         with torch.autocast(points.device.type, enabled=False):
             return self.to_raw(self._hidden(_single(points), _single(film)))[..., 0]
 
+    @torch.no_grad()
+    def first(self, count: int) -> "FilmSiren":
+        """A network of its own that gives the first so many colours alone."""
+        state = self.state_dict()
+        for name in ("to_color.weight", "to_color.bias"):
+            state[name] = state[name][:count]
+        network = FilmSiren(self.width, self.depth, count, view_dependent=self.view_dependent)
+        network.load_state_dict(state)
+        return network.to(state["to_color.bias"].device)
+
     def _hidden(self, points: Tensor, film: Tensor) -> Tensor:
         if film.shape[1] != self.film_layers:
             raise ValueError(f"film is of {film.shape[1]} layers, must be {self.film_layers}")

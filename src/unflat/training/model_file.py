@@ -7,6 +7,7 @@ Weights are float16, or int8 with one scale for each output channel (first axis)
 scale, scale = largest absolute value / 127, so that no value moves by more than half a scale.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal
@@ -111,6 +112,12 @@ def read_header(path: Path | str) -> dict[str, Any]:
             f"{MODEL_FORMAT}); upgrade unflat."
         )
     return header
+
+
+def model_hash(path: Path) -> str:
+    """SHA-256 of a model file, for reports and scenes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def quantize_int8(value: Tensor) -> tuple[Tensor, Tensor]:

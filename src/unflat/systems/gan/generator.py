@@ -12,12 +12,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from unflat.fields.distance import PaletteField, mix
-from unflat.fields.field import Field, FieldOutput
+from unflat.fields import FeatureDecoder, PaletteField, TriplaneField, mix
+from unflat.fields.field import Field
+from unflat.fields.siren import DistanceSirenField, SirenField
 from unflat.geometry import Camera
 from unflat.nn.stylegan import SuperResolution
 from unflat.rendering import Casting, OccupancyGrid, cast
 from unflat.rendering.cast import Cast
+
+_COLORS = 3
 
 
 class Form(NamedTuple):
@@ -38,10 +41,18 @@ class Form(NamedTuple):
         return mix(features.permute(0, 2, 3, 1), palette).permute(0, 3, 1, 2)
 
     def scene(self) -> Field:
-        """The field of colours: what a Scene holds."""
+        """The field of colours: what a Scene holds, and needs no generator to be seen."""
+        field = self.field
         if self.palette is not None:
-            return PaletteField(self.field, self.palette)
-        return _Colors(self.field)
+            return PaletteField(field, self.palette)
+        if isinstance(field, TriplaneField):
+            assert isinstance(field.decoder, FeatureDecoder)
+            return TriplaneField(field.planes, field.decoder.first(_COLORS), field.bounds)
+        if isinstance(field, SirenField):
+            return SirenField(field.network.first(_COLORS), field.film, field.bounds)
+        assert isinstance(field, DistanceSirenField)
+        network = field.network.first(_COLORS)
+        return DistanceSirenField(network, field.film, field.density, field.bounds)
 
 
 class Made(NamedTuple):
@@ -110,11 +121,8 @@ class Generator(nn.Module):
         self.mapping, self.body, self.decoder = mapping, body, decoder
         self.casting, self.background, self.scale = casting, background, scale
         self.skipping = skipping
-
-    @property
-    def latent_dim(self) -> int:
+        self.latent_dim: int = mapping.latent_dim  # pyright: ignore[reportAttributeAccessIssue]
         """Numbers of a latent."""
-        return self.mapping.latent_dim
 
     def codes(
         self,
@@ -183,19 +191,3 @@ class Generator(nn.Module):
                 points=1,
             )
         return cast(form.field, camera, side, casting, jitter=jitter, occupancy=grid)
-
-
-class _Colors(nn.Module):
-    """A field whose first three features are its colour."""
-
-    def __init__(self, field: Field):
-        super().__init__()
-        self.field = field
-
-    @property
-    def bounds(self) -> Tensor:
-        return self.field.bounds  # pyright: ignore[reportAttributeAccessIssue]
-
-    def forward(self, points: Tensor, directions: Tensor | None = None) -> FieldOutput:
-        density, features = self.field(points, directions)
-        return FieldOutput(density, features[..., :3])

@@ -5,7 +5,9 @@ latents = model.latents([0, 1, 2], seed=0)
 views = model.pictures(latents, camera, 64)
 """
 
+import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,14 @@ from torch import Tensor
 from unflat.errors import UserError
 from unflat.fields.field import Field
 from unflat.geometry import Camera
+from unflat.object_scene import ObjectScene
 from unflat.rendering import Casting
+from unflat.scene import SceneHeader
 from unflat.systems.gan.game import camera_label
 from unflat.systems.gan.generator import Generator, Made
 from unflat.systems.gan.recipe import GanRecipe
 from unflat.systems.gan.registry import build, config_of
-from unflat.training.model_file import load_weights
+from unflat.training.model_file import load_weights, model_hash
 
 SYSTEM = "gan"
 _PREFIX = "generator."
@@ -83,6 +87,36 @@ class ObjectModel:
         """Pictures of objects, each through its own camera, as the generator makes them."""
         form = self.generator.form(codes)
         return self.generator.picture(form, codes, camera, side, casting=casting)
+
+    def scene(
+        self,
+        number: int,
+        *,
+        seed: int = 0,
+        truncation: float = 1.0,
+        name: str = "",
+        sha256_of: Path | None = None,
+    ) -> ObjectScene:
+        """An object by its number, as a scene that needs no generator.
+
+        Args:
+            number: of the object.
+            seed: of all.
+            truncation: how far from the average it may be, in [0, 1].
+            name: of the model, for its header.
+            sha256_of: the model's file.
+        """
+        codes = self.codes(self.latents([number], seed), truncation)
+        header = SceneHeader(
+            system=self.system,
+            model=name,
+            model_sha256=model_hash(sha256_of) if sha256_of else "",
+            licence=str(self.header.get("card", {}).get("licence", "not stated")),
+            fov_deg=math.degrees(float(self.camera[:1].fov)),
+            created=datetime.now(UTC).date().isoformat(),
+            settings={"seed": seed, "number": number, "truncation": truncation},
+        )
+        return ObjectScene(self.field(codes), header, self.camera[:1])
 
     @property
     def _device(self) -> torch.device:

@@ -20,10 +20,10 @@ from unflat.fields.viewspace import ViewSpaceField
 from unflat.hub.registry import find
 from unflat.scene import Scene, SceneHeader
 from unflat.systems.vq3d.autoencoder import Autoencoder, SceneField
-from unflat.systems.vq3d.pipeline import load, model_hash, scene_with_front
+from unflat.systems.vq3d.pipeline import load, scene_with_front
 from unflat.systems.vq3d.prior import NO_CLASS, Prior, load_prior
 from unflat.systems.vq3d.tokens import fingerprint
-from unflat.training.model_file import read_header
+from unflat.training.model_file import model_hash, read_header
 
 
 @dataclass(frozen=True, kw_only=True)

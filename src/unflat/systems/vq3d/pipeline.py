@@ -1,7 +1,6 @@
 """From a picture to a Scene with a VQ3D model."""
 
 import copy
-import hashlib
 import math
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -32,7 +31,7 @@ from unflat.systems.vq3d.surface import (
     true_focal,
 )
 from unflat.systems.vq3d.views import render_canonical
-from unflat.training.model_file import load_weights, read_header
+from unflat.training.model_file import load_weights, model_hash, read_header
 
 # Logistic weights: offset, expected error of depth, canonical PSNR of the tokens. Fitted by
 # benchmarks/confidence.py to the disparity correlation on scenes, upside-down scenes and noise.
@@ -168,12 +167,6 @@ def has_detail(model: Autoencoder) -> bool:
 def with_fov(field: SceneField | DetailField, focal_true: float) -> SceneField | DetailField:
     """The field under another true focal length (half-widths)."""
     return field.with_frame(replace(field.frame, focal_true=focal_true))
-
-
-def model_hash(path: Path) -> str:
-    """SHA-256 of a model file, for reports and scenes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @torch.no_grad()
