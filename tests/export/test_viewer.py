@@ -15,7 +15,7 @@ from PIL import Image
 
 from unflat.errors import UserError
 from unflat.export import Layer, write_viewer
-from unflat.export.viewer import pack_words
+from unflat.export.viewer_page import pack_words
 from unflat.geometry.camera import Camera
 
 

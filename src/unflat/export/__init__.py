@@ -21,6 +21,7 @@ from unflat.export.splats import (
 )
 from unflat.export.video import write_video
 from unflat.export.viewer import write_viewer
+from unflat.export.viewer_mesh import write_mesh_viewer
 
 __all__ = [
     "Layer",
@@ -43,6 +44,7 @@ __all__ = [
     "to_uint8",
     "write_depth",
     "write_mesh",
+    "write_mesh_viewer",
     "write_png",
     "write_splats",
     "write_video",

@@ -1,9 +1,7 @@
-// The page around the scene: camera, mouse, touch, keyboard, words.
+// The page around the scene: camera, mouse, touch, keyboard, words. What is shown and how it turns
+// is MOTION's: viewer_nearby.js for scenes of photos, viewer_around.js for objects.
 
 const WORDS = {
-  front: "seen from the front, as in the picture",
-  sides: { left: "from the left", right: "from the right", above: "above", below: "below" },
-  slightly: "slightly",
   noWebgl: "This browser shows no WebGL2, so the scene stands still: ",
   framesInstead: "views made beforehand; use the slider or the arrow keys.",
   pictureInstead: "the picture itself.",
@@ -12,10 +10,8 @@ const WORDS = {
   limit: "Keep the limit",
 };
 const DEGREE = Math.PI / 180;
-const STEP_DEG = 3, ZOOM_STEP = 1.2, ZOOM_RANGE = [0.4, 12];
-const FADE_DEG = 6;         // beyond the honest range, over which the view fades out
-const PAST_LIMIT_DEG = 8;   // how far beyond it one may turn while the limit holds
-const OPENING_SECONDS = 9, OPENING_SHARE = 0.7;
+const ZOOM_STEP = 1.2, ZOOM_RANGE = [0.4, 12];
+const OPENING_SECONDS = 9;
 const LABEL_DELAY_MS = 500;
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -23,7 +19,7 @@ const find = (id) => document.getElementById(id);
 const canvas = find("canvas");
 const darkScheme = matchMedia("(prefers-color-scheme: dark)");
 const stillness = matchMedia("(prefers-reduced-motion: reduce)");
-const home = () => ({ right: 0, up: 0, zoom: 1, pan: [0, 0], pivot: [0, 0, data.pivotDepth] });
+const home = () => ({ right: 0, up: 0, zoom: 1, pan: [0, 0], pivot: MOTION.pivot() });
 
 let view = home();
 let scene = null, depthShown = false, lifted = false, opening = null, waiting = false, labelTimer = 0;
@@ -32,6 +28,7 @@ function draw() {
   waiting = false;
   if (!scene) return;
   scene.draw(view, depthShown, darkScheme.matches ? [0.09, 0.094, 0.106] : [0.937, 0.933, 0.918]);
+  if (!MOTION.hidden) return;
   find("beyond").hidden = beyondShare() === 0;
   find("hatch").style.opacity = String(beyondShare());
 }
@@ -45,35 +42,19 @@ function drawSoon() {
 
 // How much of the view the hatch hides, 0 to 1.
 function beyondShare() {
-  if (lifted) return 0;
-  const over = Math.hypot(view.right, view.up) / DEGREE - data.maxAngleDeg;
-  return Math.min(1, Math.max(0, over / FADE_DEG)) * 0.94;
-}
-
-function side() {
-  const part = (angle, positive, negative) => {
-    const size = Math.abs(angle) / DEGREE;
-    if (size < 1) return "";
-    return (size < 8 ? WORDS.slightly + " " : "") + (angle > 0 ? positive : negative);
-  };
-  const { left, right, above, below } = WORDS.sides;
-  const parts = [part(view.right, right, left), part(view.up, above, below)].filter(Boolean);
-  return parts.length ? "seen " + parts.join(", ") : WORDS.front;
+  return lifted || !MOTION.hidden ? 0 : MOTION.hidden(view);
 }
 
 function sayWhere() {
   const zoom = Math.round(view.zoom * 100);
   const share = beyondShare() > 0 ? `, ${WORDS.beyond}` : "";
-  const words = side() + (zoom === 100 ? "" : `, at ${zoom} %`) + (depthShown ? ", as depth" : "") + share;
+  const words = MOTION.words(view) + (zoom === 100 ? "" : `, at ${zoom} %`) + (depthShown ? ", as depth" : "") + share;
   canvas.setAttribute("aria-label", `${data.describe}, ${words}`);
   find("spoken").textContent = words;
 }
 
 function turn(right, up) {
-  let [x, y] = [view.right + right, view.up + up];
-  const most = lifted ? Math.PI : (data.maxAngleDeg + PAST_LIMIT_DEG) * DEGREE;
-  const size = Math.hypot(x, y);
-  if (size > most) [x, y] = [x * most / size, y * most / size];
+  const [x, y] = MOTION.held(view.right + right, view.up + up, lifted);
   Object.assign(view, { right: x, up: y });
   drawSoon();
 }
@@ -113,15 +94,12 @@ function stopOpening() {
 
 function startOpening() {
   if (stillness.matches) return;
-  const angle = Math.min(OPENING_SHARE * data.maxAngleDeg, 20) * DEGREE, begin = performance.now();
+  const begin = performance.now();
   const mine = (opening = {});
   const frame = (now) => {
     if (opening !== mine) return;
     const share = Math.min(1, Math.max(0, now - begin) / 1000 / OPENING_SECONDS);
-    const ramp = Math.min(1, Math.min(share, 1 - share) / 0.2);
-    const radius = angle * ramp * ramp * (3 - 2 * ramp);
-    const phase = 2 * Math.PI * share * share * (3 - 2 * share);
-    Object.assign(view, { right: radius * Math.cos(phase), up: 0.6 * radius * Math.sin(phase) });
+    Object.assign(view, MOTION.opening(share));
     drawSoon();
     if (share < 1) requestAnimationFrame(frame);
     else stopOpening();
@@ -161,10 +139,10 @@ function savePicture() {
 }
 
 const ACTIONS = {
-  left: () => turn(-STEP_DEG * DEGREE, 0),
-  right: () => turn(STEP_DEG * DEGREE, 0),
-  up: () => turn(0, STEP_DEG * DEGREE),
-  down: () => turn(0, -STEP_DEG * DEGREE),
+  left: () => turn(-MOTION.stepDeg * DEGREE, 0),
+  right: () => turn(MOTION.stepDeg * DEGREE, 0),
+  up: () => turn(0, MOTION.stepDeg * DEGREE),
+  down: () => turn(0, -MOTION.stepDeg * DEGREE),
   closer: () => zoomBy(ZOOM_STEP),
   farther: () => zoomBy(1 / ZOOM_STEP),
   pivot: () => setPivot(0, 0),
@@ -198,7 +176,7 @@ function listen() {
   for (const name of Object.keys(ACTIONS).filter((name) => name !== "info")) find(name).addEventListener("click", () => act(name));
   canvas.addEventListener("keydown", (event) => {
     const name = KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-    if (!name || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!ACTIONS[name] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     act(name);
   });
@@ -241,7 +219,7 @@ function listenToPointers() {
       pan(dx, dy);
     } else {
       // The scene follows the hand: dragging to the right brings its left side forward.
-      turn(-dx * 30 * DEGREE, -dy * 30 * DEGREE);
+      turn(-dx * MOTION.dragDeg * DEGREE, -dy * MOTION.dragDeg * DEGREE);
     }
   });
   for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) {
@@ -283,15 +261,22 @@ function standStill() {
   show();
 }
 
+// Where nothing is beyond what the model knows, there is no limit to lift.
+function dropLimit() {
+  for (const element of document.querySelectorAll("[data-limit]")) element.remove();
+  canvas.setAttribute("aria-keyshortcuts", canvas.getAttribute("aria-keyshortcuts").replace(" L", ""));
+  delete ACTIONS.limit;
+}
+
 async function start() {
   fillInfo();
+  if (!MOTION.hidden) dropLimit();
   find("info").addEventListener("click", () => act("info"));
   for (const button of document.querySelectorAll("dialog button")) {
     button.addEventListener("click", () => button.closest("dialog").close());
   }
   try {
-    scene = await LayeredScene.create(canvas, data);
-    scene.coarsenIfSlow(view);
+    scene = await MOTION.create();
   } catch (error) {
     standStill();
     return false;
@@ -311,7 +296,7 @@ for (const name of ["pointerdown", "keydown", "wheel"]) {
 
 window.unflat = {
   // Degrees to the right and up; the opening turn ends. Drawn before it returns.
-  setCamera(yawDeg, pitchDeg, { zoom = 1, pan: shift = [0, 0], pivot = [0, 0, data.pivotDepth] } = {}) {
+  setCamera(yawDeg, pitchDeg, { zoom = 1, pan: shift = [0, 0], pivot = MOTION.pivot() } = {}) {
     touched = true;
     stopOpening();
     view = { right: yawDeg * DEGREE, up: pitchDeg * DEGREE, zoom, pan: [...shift], pivot: [...pivot] };

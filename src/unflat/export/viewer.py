@@ -4,27 +4,21 @@
                  info={"model": "vq3d-small"}, max_angle_deg=12.0, pivot_depth=2.0)
 
 The layers go in as pictures and as grids of disparity; viewer_grid.js makes triangles of
-them, viewer_scene.js draws these with WebGL2, viewer.js is the page around them.
+them, viewer_scene.js draws these with WebGL2, viewer_nearby.js says how far one may turn, viewer.js
+is the page around them.
 """
 
 import base64
-import hashlib
-import html
-import io
-import json
-import re
-import zlib
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8, UInt16
-from PIL import Image
+from jaxtyping import Bool, Float, UInt8
 
 from unflat.errors import UserError
 from unflat.export.layer import Layer, disparity_jumps, surface_mask
 from unflat.export.picture import Picture, disparity_table, to_uint8
+from unflat.export.viewer_page import at_most, deflated, image_uri, pack_words, page
 from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 
@@ -33,10 +27,12 @@ _LARGEST_PICTURE = 1024
 _LARGEST_GRID = 512
 """Points along the longer side of an embedded grid of disparities."""
 _LARGEST_FRAME = 384
-_LOSSLESS_UP_TO = 160
-"""Smaller pictures are kept as PNG: JPEG would show at the size they are enlarged to."""
 _FARTHEST = 1e4
 """In pivot depths: what lies beyond moves no more than infinity does."""
+_SCRIPTS = (
+    *("viewer_unpack.js", "viewer_gl.js", "viewer_grid.js", "viewer_scene.js"),
+    "viewer_nearby.js",
+)
 _VALID, _CUT_RIGHT, _CUT_DOWN = 1, 2, 4
 
 
@@ -82,43 +78,11 @@ def write_viewer(
     data["info"] = {str(name): value for name, value in info.items()}
     data["describe"] = describe
     data["fileStem"] = path.stem
-    data["frames"] = [_image_uri(_at_most(to_uint8(frame), _LARGEST_FRAME), 80) for frame in frames]
-    page = _page(title, describe, [_layer_uri(layer) for layer in layers], data)
+    data["frames"] = [image_uri(at_most(to_uint8(frame), _LARGEST_FRAME), 80) for frame in frames]
+    text = page(title, describe, [_layer_uri(layer) for layer in layers], data, _SCRIPTS)
     with atomic_path(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
+        temporary.write_text(text, encoding="utf-8", newline="\n")
     return path
-
-
-def _page(title: str, describe: str, pictures: list[str], data: Mapping[str, object]) -> str:
-    """The template, filled; its Content-Security-Policy allows these scripts and styles only."""
-    folder = resources.files("unflat.export")
-    template = folder.joinpath("viewer.html").read_text(encoding="utf-8")
-    script = "\n".join(
-        folder.joinpath(name).read_text(encoding="utf-8")
-        for name in ("viewer_grid.js", "viewer_scene.js", "viewer.js")
-    )
-    styles = re.findall(r"<style>(.*?)</style>", template, re.DOTALL)
-    images = "\n    ".join(
-        f'<img id="layer-{number}" src="{uri}" alt="{html.escape(describe)}" hidden>'
-        for number, uri in enumerate(pictures)
-    )
-    policy = (
-        "default-src 'none'; img-src data: blob:; "
-        f"script-src {_hash(script)}; style-src {' '.join(_hash(style) for style in styles)}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    # "<" would let a title or a licence end the script element early.
-    text = json.dumps(data, default=str, allow_nan=False).replace("<", "\\u003c")
-    parts = {
-        "@POLICY@": policy,
-        "@TITLE@": html.escape(title),
-        "@DESCRIBE@": html.escape(describe),
-        "@IMAGES@": images,
-        "@DATA@": text,
-        "@SCRIPT@": script,
-    }
-    # In one pass, so that a title that reads like a placeholder stays a title.
-    return re.sub("@[A-Z]+@", lambda found: parts[found.group()], template)
 
 
 def _scene_data(
@@ -182,29 +146,15 @@ def _pack_grid(
         "dv": step / height,
         "low": low,
         "high": high,
-        "words": _deflated(pack_words(words)),
-        "flags": _deflated(flags.tobytes()),
+        "words": deflated(pack_words(words)),
+        "flags": deflated(flags.tobytes()),
     }
-
-
-def pack_words(words: UInt16[np.ndarray, "height width"]) -> bytes:
-    """High bytes, then low bytes, of each word's difference from what its neighbours foretell.
-
-    Foretold is left + up - upper left; differences are taken modulo 65536 and zigzagged, so that
-    small ones of either sign have a high byte of 0. Smooth depth then deflates well.
-    """
-    signed = words.astype(np.int64)
-    across = np.diff(signed, axis=1, prepend=0)
-    residual = np.diff(across, axis=0, prepend=0).astype(np.uint16).astype(np.int16)
-    wide = residual.astype(np.int32)
-    zigzag = ((wide << 1) ^ (wide >> 15)).astype(np.uint16)
-    return (zigzag >> 8).astype(np.uint8).tobytes() + (zigzag & 255).astype(np.uint8).tobytes()
 
 
 def _layer_uri(layer: Layer) -> str:
     mask = surface_mask(layer)
     picture = to_uint8(layer.rgb.permute(2, 0, 1))
-    return _image_uri(_at_most(_spread(picture, mask), _LARGEST_PICTURE), 92)
+    return image_uri(at_most(_spread(picture, mask), _LARGEST_PICTURE), 92)
 
 
 def _spread(
@@ -235,31 +185,3 @@ def _spread_level(picture: np.ndarray, weight: np.ndarray) -> np.ndarray:
     coarse = _spread_level(half, (blocks > 0).astype(np.float64))
     large = coarse.repeat(2, 0).repeat(2, 1)[:height, :width]
     return np.where(weight[..., None] > 0, picture, large)
-
-
-def _at_most(
-    picture: UInt8[np.ndarray, "height width 3"], longest: int
-) -> UInt8[np.ndarray, "rows columns 3"]:
-    image = Image.fromarray(picture)
-    image.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return np.asarray(image)
-
-
-def _image_uri(picture: UInt8[np.ndarray, "height width 3"], quality: int) -> str:
-    file = io.BytesIO()
-    if max(picture.shape[:2]) <= _LOSSLESS_UP_TO:
-        Image.fromarray(picture).save(file, format="PNG", optimize=True)
-        kind = "png"
-    else:
-        # Colour at full resolution: at half of it, edges would bleed.
-        Image.fromarray(picture).save(file, format="JPEG", quality=quality, subsampling=0)
-        kind = "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-
-
-def _deflated(data: bytes) -> str:
-    return base64.b64encode(zlib.compress(data, 9)).decode()
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

@@ -57,13 +57,10 @@ class LayeredScene {
     if (!gl) throw new Error("no WebGL2");
     const scene = new LayeredScene();
     Object.assign(scene, { gl, data, canvas, layers: [] });
-    scene.program = scene.link();
+    scene.program = linkProgram(gl, VERTEX_SHADER, FRAGMENT_SHADER);
     scene.places = Object.fromEntries(UNIFORMS.map((name) => [name, gl.getUniformLocation(scene.program, name)]));
     scene.smoothEdges = gl.getParameter(gl.SAMPLES) > 1;
-    scene.table = scene.texture(0, (target) => {
-      const bytes = Uint8Array.from(atob(data.table), (letter) => letter.charCodeAt(0));
-      gl.texImage2D(target, 0, gl.RGB8, 256, 1, 0, gl.RGB, gl.UNSIGNED_BYTE, bytes);
-    }, gl.LINEAR);
+    scene.table = tableTexture(gl, data.table);
     for (const [number, grid] of data.layers.entries()) await scene.addLayer(grid, number);
     scene.build(ERROR_PIXELS);
     return scene;
@@ -86,7 +83,7 @@ class LayeredScene {
     const flags = await inflate(grid.flags);
     const image = document.getElementById(`layer-${number}`);
     await image.decode();
-    const texture = this.texture(1, (target) => {
+    const texture = makeTexture(gl, 1, (target) => {
       gl.texImage2D(target, 0, gl.RGB8, gl.RGB, gl.UNSIGNED_BYTE, image);
       gl.generateMipmap(target);
     }, gl.LINEAR_MIPMAP_LINEAR);
@@ -112,34 +109,6 @@ class LayeredScene {
       layer.vertices = mesh.vertices;
       layer.triangles = mesh.triangles;
     }
-  }
-
-  texture(unit, upload, filter) {
-    const { gl } = this;
-    const texture = gl.createTexture();
-    gl.activeTexture(gl.TEXTURE0 + unit);
-    gl.bindTexture(gl.TEXTURE_2D, texture);
-    gl.pixelStorei(gl.UNPACK_COLORSPACE_CONVERSION_WEBGL, gl.NONE);
-    upload(gl.TEXTURE_2D);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MIN_FILTER, filter);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_MAG_FILTER, gl.LINEAR);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_S, gl.CLAMP_TO_EDGE);
-    gl.texParameteri(gl.TEXTURE_2D, gl.TEXTURE_WRAP_T, gl.CLAMP_TO_EDGE);
-    return texture;
-  }
-
-  link() {
-    const { gl } = this;
-    const program = gl.createProgram();
-    for (const [kind, source] of [[gl.VERTEX_SHADER, VERTEX_SHADER], [gl.FRAGMENT_SHADER, FRAGMENT_SHADER]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, source);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
-    return program;
   }
 
   // `view` is {right, up} in radians, {pivot: [x, y, z]}, {zoom}, {pan: [x, y]} in half canvases.
@@ -178,28 +147,16 @@ class LayeredScene {
   // Row-major 4x4 from the canonical camera's space to clip space.
   clipMatrix(view) {
     const { data, canvas } = this;
-    const [fx, fy, cx, cy] = data.intrinsics;
-    const shape = canvas.width / canvas.height / data.aspect;
-    const sx = view.zoom * Math.min(1, 1 / shape), sy = view.zoom * Math.min(1, shape);
     const distance = Math.hypot(...view.pivot);
     const near = 0.02 * Math.min(data.nearest, distance), far = 2 * (data.farthest + distance);
-    const lens = data.orthographic
-      ? [[2 * fx * sx, 0, 0, sx * (2 * cx - 1) + view.pan[0]],
-        [0, -2 * fy * sy, 0, sy * (1 - 2 * cy) + view.pan[1]],
-        [0, 0, 1 / far, 0],  // what turns behind the camera is drawn as well
-        [0, 0, 0, 1]]
-      : [[2 * fx * sx, 0, sx * (2 * cx - 1) + view.pan[0], 0],
-        [0, -2 * fy * sy, sy * (1 - 2 * cy) + view.pan[1], 0],
-        [0, 0, 1, -2 * near],  // no far plane: the sky is drawn, however far
-        [0, 0, 1, 0]];
-    const turn = rotation(-view.up, -view.right);
+    const lens = lensMatrix(data, canvas, view, near, far);
+    const turn = rotation(-view.up, -view.right, 0);
     const [px, py, pz] = view.pivot;
     // World to camera: transposed rotation about the pivot.
     const rows = [0, 1, 2].map((i) => [turn[0][i], turn[1][i], turn[2][i],
       view.pivot[i] - turn[0][i] * px - turn[1][i] * py - turn[2][i] * pz]);
     rows.push([0, 0, 0, 1]);
-    return lens.flatMap((row) => [0, 1, 2, 3].map(
-      (j) => row.reduce((sum, entry, k) => sum + entry * rows[k][j], 0)));
+    return product(lens, rows);
   }
 
   // The point of the scene seen at x, y in [-1, 1] (y up), or null where there is none.
@@ -231,24 +188,4 @@ class LayeredScene {
     const w = clip(12);
     return { at, w, x: clip(0) / w, y: clip(4) / w, depth: this.data.orthographic ? clip(8) : w, inside: vertices[k + 5] };
   }
-}
-
-// Shares of a triangle's corners in its point seen at x, y; null beside it and behind the camera.
-function barycentric([a, b, c], x, y) {
-  if (a.w <= 0 || b.w <= 0 || c.w <= 0) return null;
-  const area = (p, q, px, py) => (q.x - p.x) * (py - p.y) - (q.y - p.y) * (px - p.x);
-  const whole = area(a, b, c.x, c.y);
-  const shares = [area(b, c, x, y) / whole, area(c, a, x, y) / whole, area(a, b, x, y) / whole];
-  if (!(Math.min(...shares) >= -1e-6)) return null;
-  const weighted = shares.map((share, n) => share / [a, b, c][n].w);
-  const sum = weighted[0] + weighted[1] + weighted[2];
-  return weighted.map((value) => value / sum);
-}
-
-// Rotation matrix of the rotation vector (x, y, 0).
-function rotation(x, y) {
-  const angle = Math.hypot(x, y);
-  if (angle < 1e-9) return [[1, 0, 0], [0, 1, 0], [0, 0, 1]];
-  const [a, b] = [x / angle, y / angle], c = Math.cos(angle), s = Math.sin(angle), t = 1 - c;
-  return [[c + t * a * a, t * a * b, s * b], [t * a * b, c + t * b * b, -s * a], [-s * b, s * a, c]];
 }
