@@ -53,6 +53,15 @@ class Game:
     the data. Only for critics that grow along."""
     fade: float = 0.1
     """Share of the adversarial part in which a new side is faded in."""
+    augment: float = 0.0
+    """Largest probability with which pictures are turned, scaled and moved together with their
+    cameras, where the critic is too sure of real ones; 0 never. For objects before one colour."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"augment is {self.augment}; it must be between 0 and 1")
+        if self.augment and self.pose_weight:
+            raise ValueError("augment turns pictures, which no pose that a critic tells describes")
 
     def swap_probability(self, progress: float) -> float:
         """Share of swapped cameras, at a share of the adversarial part of the run."""

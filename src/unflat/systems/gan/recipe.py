@@ -21,6 +21,7 @@ from unflat.losses import follow, play
 from unflat.losses.path_length import PathLength
 from unflat.nn.blur import gaussian_blur
 from unflat.nn.stylegan import MappingNetwork
+from unflat.systems.gan.augment import PoseAugment
 from unflat.systems.gan.game import (
     Game,
     camera_angles,
@@ -105,6 +106,10 @@ class GanRecipe:
         modules["terms"] = nn.ModuleList(t for t in parts.terms if isinstance(t, nn.Module))
         if parts.start.reconstruction:
             modules["latents"] = nn.Embedding(objects, self.generator.latent_dim)
+        self.augment: PoseAugment | None = None
+        if self.game.augment:  # once the blur is gone, as nerf-from-image does
+            self.augment = PoseAugment(self.game.augment, start=self.game.blur_share)
+            modules["augment"] = self.augment
         self.networks: nn.Module = nn.ModuleDict(modules)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -185,13 +190,19 @@ class GanRecipe:
         self, batch: dict[str, Tensor], draws: "_Draws", progress: float
     ) -> dict[str, Tensor]:
         """Both players' terms, from one batch of made pictures."""
-        game, image = self.game, batch["image"]
+        game, image, mask = self.game, batch["image"], batch.get("mask")
         side, fade = game.side_at(progress, image.shape[-1])
         if side != image.shape[-1]:
             image = functional.interpolate(image, (side, side), mode="area")
-        camera = _camera(batch, "fake_")
+        real_camera, camera = _camera(batch, ""), _camera(batch, "fake_")
         if self.parts.cameras is not None:
             camera = draws.cameras(self.parts.cameras)
+        if self.augment is not None:
+            window = self.augment.draw(draws.uniform, draws.normal)
+            image = window.picture(image, outside=self.generator.background)
+            real_camera = window.camera(real_camera)
+            mask = None if mask is None else window.picture(mask, outside=0.0)
+            camera = self.augment.draw(draws.uniform, draws.normal).camera(camera)
         label = camera_label(camera)
         told = swapped(label, game.swap_probability(progress), draws.uniform(()))
         codes = self.generator.codes(draws.normal(self._latent_shape), told)
@@ -202,7 +213,7 @@ class GanRecipe:
         jitter = draws.uniform(((side // self.generator.scale) ** 2,))
         made = self.generator.picture(form, codes, camera, side, jitter=jitter)
         sigma = game.blur_sigma(progress, side)
-        real = shown_real(image, batch.get("mask"), game.sees, made.raw.shape[-1])
+        real = shown_real(image, mask, game.sees, made.raw.shape[-1])
         fake = shown_made(made, game.sees)
         real = _blurred(real, sigma)
         if game.sees == "dual":
@@ -210,7 +221,7 @@ class GanRecipe:
         conditions: dict[str, Any] = {}
         if game.is_told_camera:
             conditions = {
-                "real_condition": camera_label(_camera(batch, "")),
+                "real_condition": camera_label(real_camera),
                 "fake_condition": label,
             }
         if game.pose_weight:
@@ -225,6 +236,8 @@ class GanRecipe:
                 top_share=max(game.top_share, 1 - progress * (1 - game.top_share)),
                 **conditions,
             )
+        if self.augment is not None:
+            self.augment.watch(judged.real_logits, progress)
         terms = {
             "fooling": follow(judged.generator, judged.slope, fake).mean(),
             "critic": judged.critic.mean(),
@@ -304,7 +317,10 @@ class GanRecipe:
                 module.after_step()
             elif isinstance(module, LaplaceDensity):
                 module.hold()
-                figures = {"alpha": module.alpha.item(), "beta": module.beta.item()}
+                figures |= {"alpha": module.alpha.item(), "beta": module.beta.item()}
+            elif isinstance(module, PoseAugment):
+                module.after_step(step)
+                figures["changed"] = module.probability.item()
         return figures
 
     def config_json(self) -> dict[str, Any]:
