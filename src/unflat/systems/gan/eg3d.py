@@ -97,8 +97,8 @@ def small() -> Config:
         coarse=16,
         fine=16,
         keep_coarse=False,
-        critic_width=64,
-        critic_widest=192,
+        critic_width=24,
+        critic_widest=128,
         r1_every=8,
         reconstruction=0.5,
     )
