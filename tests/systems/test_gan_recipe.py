@@ -45,7 +45,7 @@ CONFIGS = {
     "pigan": dataclasses.replace(
         pigan.tiny(), resolution=SIDE, growth=((0.0, 4), (0.5, SIDE)), width=8, depth=2
     ),
-    "siren_sdf": siren_sdf.Config(resolution=SIDE, width=8, depth=2, features=4),
+    "siren_sdf": siren_sdf.Config(resolution=SIDE, width=8, depth=2),
 }
 MODULES = {"sdf_triplane": sdf_triplane, "eg3d": eg3d, "pigan": pigan, "siren_sdf": siren_sdf}
 
@@ -118,6 +118,13 @@ def test_every_weight_of_a_generator_is_used_in_its_picture(name):
     (made.image * weights).sum().backward()
     unused = [key for key, weight in generator.named_parameters() if weight.grad is None]
     assert unused == []
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_weight_has_one_learning_rate(name):
+    recipe = recipe_of(name)
+    grouped = [id(weight) for group in recipe.parameter_groups() for weight in group["params"]]
+    assert sorted(grouped) == sorted(id(weight) for weight in recipe.networks.parameters())
 
 
 def test_a_run_goes_through_its_parts():

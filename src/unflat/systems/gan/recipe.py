@@ -113,13 +113,21 @@ class GanRecipe:
         self.networks: nn.Module = nn.ModuleDict(modules)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Generator and latents at the whole learning rate, the critic at its share."""
+        """Generator and latents at the whole learning rate, critic and density at their shares."""
         critic = list(self.parts.critic.parameters())
-        theirs = {id(weight) for weight in critic}
-        rest = [weight for weight in self.networks.parameters() if id(weight) not in theirs]
+        surface = [
+            weight
+            for module in self.generator.modules()
+            if isinstance(module, LaplaceDensity)
+            for weight in module.parameters()
+        ]
+        others = {id(weight) for weight in (*critic, *surface)}
+        rest = [weight for weight in self.networks.parameters() if id(weight) not in others]
+        groups = (rest, 1.0), (critic, self.game.critic_lr), (surface, self.game.density_lr)
         return [
-            {"params": rest, "weight_decay": 0.0},
-            {"params": critic, "lr_scale": self.game.critic_lr, "weight_decay": 0.0},
+            {"params": weights, "lr_scale": scale, "weight_decay": 0.0}
+            for weights, scale in groups
+            if weights
         ]
 
     # -- a step ----------------------------------------------------------------------------------

@@ -63,6 +63,8 @@ class Config:
     """1 / density of matter at first, world units."""
     beta: float = 0.1
     """Thickness of a surface at first, world units."""
+    density_lr: float = 1.0
+    """Learning rate of these two as a share of the generator's."""
     surface_cells: int = 31
     """Cells on a side of the box in which the surface's terms are asked."""
     r1_gamma: float = 5.0
@@ -107,6 +109,7 @@ def small() -> Config:
         critic_widest=128,
         alpha=0.02,
         beta=0.05,
+        density_lr=0.03,
         surface_cells=12,
         r1_gamma=0.5,
         r1_every=8,
@@ -135,6 +138,7 @@ def tiny() -> Config:
         critic_widest=64,
         alpha=0.02,
         beta=0.05,
+        density_lr=0.03,
         surface_cells=8,
         r1_gamma=0.5,
         r1_every=8,
@@ -214,6 +218,7 @@ def build(config: Config) -> Parts:
             sees="rgba",
             r1_gamma=config.r1_gamma,
             r1_every=config.r1_every,
+            density_lr=config.density_lr,
             blur=10.0,
             augment=config.augment,
         ),

@@ -11,10 +11,10 @@ from unflat.nn.critic import Critic
 from unflat.nn.siren import FilmMapping, FilmSiren
 from unflat.nn.stylegan import SuperResolution
 from unflat.rendering import Casting
+from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
 from unflat.systems.gan.recipe import Parts, Start
-from unflat.systems.gan.sdf_triplane import training
 from unflat.systems.gan.terms import SurfaceTerm
 
 
@@ -26,10 +26,10 @@ class Config:
     half_side: float = 0.55
     width: int = 48
     depth: int = 3
-    features: int = 8
 
 
 PRESETS = {"tiny": Config, "small": lambda: Config(resolution=64, width=128, depth=6)}
+training = sdf_triplane.training
 
 
 class Body(nn.Module):
@@ -38,31 +38,22 @@ class Body(nn.Module):
     def __init__(self, config: Config):
         """A body with its first weights."""
         super().__init__()
-        self.network = FilmSiren(config.width, config.depth, config.features)
+        self.network = FilmSiren(config.width, config.depth, out=8)
         self.density, self.codes = LaplaceDensity(0.02, 0.05), self.network.film_layers
-        self.register_buffer(
-            "bounds", torch.tensor([[-1.0], [1.0]]).expand(2, 3) * config.half_side
-        )
+        self.register_buffer("box", torch.tensor([[-1.0], [1.0]]).expand(2, 3) * config.half_side)
 
     def forward(self, codes: Tensor) -> Form:
         """Objects of codes."""
-        return Form(
-            DistanceSirenField(self.network, codes, self.density, self.get_buffer("bounds"))
-        )
+        return Form(DistanceSirenField(self.network, codes, self.density, self.get_buffer("box")))
 
 
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
-    body, casting = Body(config), Casting(coarse=12, fine=12)
+    body = Body(config)
     mapping = FilmMapping(32, body.codes, config.width)
-    sharpening = SuperResolution(config.features, 1, style_dim=2 * config.width, width=24)
-    generator = Generator(mapping, body, casting, decoder=sharpening, scale=2)
+    decoder = SuperResolution(8, 1, style_dim=2 * config.width, width=24)
+    generator = Generator(mapping, body, Casting(coarse=12, fine=12), decoder=decoder, scale=2)
     critic = Critic(config.resolution, channels=6, width=24, widest=64, condition_dim=25)
-    game = Game(sees="dual", r1_gamma=0.5, r1_every=8, blur=10.0)
-    start = Start(sphere=0.1, radius=0.6 * config.half_side)
-    return Parts(
-        generator=generator, critic=critic, game=game, start=start, terms=(SurfaceTerm(cells=6),)
-    )
-
-
-__all__ = ["PRESETS", "Config", "build", "training"]
+    game = Game(sees="dual", r1_gamma=0.5, r1_every=8, blur=10.0, density_lr=0.03)
+    start, terms = Start(sphere=0.1, radius=0.6 * config.half_side), (SurfaceTerm(cells=6),)
+    return Parts(generator=generator, critic=critic, game=game, start=start, terms=terms)
