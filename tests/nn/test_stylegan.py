@@ -149,6 +149,38 @@ def test_super_resolution_adds_to_the_first_three_channels() -> None:
     torch.testing.assert_close(network(features, style), plain)
 
 
+def test_more_blocks_than_doublings_leave_the_side_at_first() -> None:
+    torch.manual_seed(8)
+    network = SuperResolution(8, 1, style_dim=4, width=32, blocks=2)
+    assert [block.doubles for block in network.blocks] == [False, True]
+    assert [block.output_bias.shape for block in network.blocks] == [(3,), (3,)]
+    assert [len(block.layers[0].bias) for block in network.blocks] == [32, 16]
+    features, style = torch.randn(2, 8, 16, 16), torch.randn(2, 4)
+    assert network(features, style).shape == (2, 3, 32, 32)
+    with pytest.raises(ValueError, match="2 doublings want as many blocks, not 1"):
+        SuperResolution(8, 2, style_dim=4, blocks=1)
+
+
+def test_what_enters_is_resized_first() -> None:
+    torch.manual_seed(9)
+    network = SuperResolution(8, 1, style_dim=4, width=16, side=16)
+    small, style = torch.randn(2, 8, 6, 6), torch.randn(2, 4)
+    wide = functional.interpolate(small, (16, 16), mode="bilinear", antialias=True)
+    assert network(small, style).shape == (2, 3, 32, 32)
+    torch.testing.assert_close(network(small, style), network(wide, style))
+
+
+def test_a_clamp_cuts_features_and_outputs_alone() -> None:
+    torch.manual_seed(10)
+    network = SuperResolution(8, 1, style_dim=4, width=16, clamp=0.5)
+    features, style = 10 + torch.rand(2, 8, 8, 8), torch.randn(2, 4)
+    maps, seen = network.blocks[0](features, features[:, :3], style[:, None].expand(-1, 3, -1))
+    assert maps.abs().max() == 0.5
+    added = seen - double_side(features[:, :3])
+    assert 0.499 < added.abs().max() < 0.501
+    assert seen.abs().max() > 5
+
+
 @pytest.mark.parametrize("side", [4, 12, 0])
 def test_sides_that_cannot_be_are_refused(side: int) -> None:
     with pytest.raises(ValueError, match="power of 2"):

@@ -171,6 +171,7 @@ class StyledLayer(nn.Module):
         *,
         double: bool = False,
         noise_side: int | None = None,
+        clamp: float | None = None,
     ):
         """A layer with its first weights.
 
@@ -180,8 +181,11 @@ class StyledLayer(nn.Module):
             style_dim: numbers of a style.
             double: whether the sides are doubled.
             noise_side: side of the constant noise map that is added; None adds none.
+            clamp: largest magnitude of features, for weights that learned with half precision's
+                limits; None cuts none.
         """
         super().__init__()
+        self.clamp = clamp
         self.conv = ModulatedConv2d(entering, leaving, 3, style_dim, double=double)
         self.bias = nn.Parameter(torch.zeros(leaving))
         self.noise_strength = None
@@ -198,7 +202,8 @@ class StyledLayer(nn.Module):
         maps = self.conv(maps, style)
         if self.noise_strength is not None:
             maps = maps + self.noise * self.noise_strength
-        return leaky(maps + self.bias[:, None, None])
+        maps = leaky(maps + self.bias[:, None, None])
+        return maps if self.clamp is None else maps.clamp(-self.clamp, self.clamp)
 
 
 class StyleBlock(nn.Module):
@@ -214,6 +219,7 @@ class StyleBlock(nn.Module):
         double: bool = True,
         layers: int = 2,
         noise_side: int | None = None,
+        clamp: float | None = None,
     ):
         """A block with its first weights.
 
@@ -225,9 +231,10 @@ class StyleBlock(nn.Module):
             double: whether the first layer doubles the sides; the output from below then, too.
             layers: convolutions, 1 or 2.
             noise_side: see `StyledLayer`.
+            clamp: see `StyledLayer`; of the output as well, before it is added.
         """
         super().__init__()
-        self.doubles = double
+        self.doubles, self.clamp = double, clamp
         self.layers = nn.ModuleList(
             StyledLayer(
                 entering if number == 0 else leaving,
@@ -235,6 +242,7 @@ class StyleBlock(nn.Module):
                 style_dim,
                 double=double and number == 0,
                 noise_side=noise_side,
+                clamp=clamp,
             )
             for number in range(layers)
         )
@@ -257,6 +265,8 @@ class StyleBlock(nn.Module):
         for number, layer in enumerate(self.layers):
             maps = layer(maps, styles[:, number])
         seen = self.output(maps, styles[:, len(self.layers)]) + self.output_bias[:, None, None]
+        if self.clamp is not None:
+            seen = seen.clamp(-self.clamp, self.clamp)
         if below is not None:
             seen = seen + (double_side(below) if self.doubles else below)
         return maps, seen
@@ -337,33 +347,62 @@ class SuperResolution(nn.Module):
     three channels.
     """
 
-    def __init__(self, entering: int, doublings: int, *, style_dim: int, width: int = 64):
+    def __init__(
+        self,
+        entering: int,
+        doublings: int,
+        *,
+        style_dim: int,
+        width: int = 64,
+        blocks: int | None = None,
+        side: int | None = None,
+        clamp: float | None = None,
+    ):
         """Blocks with their first weights.
 
         Args:
             entering: channels of the rendered features, at least 3.
-            doublings: how often the side is doubled: 0 leaves it, with one block.
+            doublings: how often the side is doubled: 0 leaves it.
             style_dim: numbers of a style.
             width: features of the first block; halved with every further one.
+            blocks: at least 1 and ``doublings``, which is what it is if not given; the first ones
+                leave the side as it is. EG3D always has two.
+            side: to which what enters is resized; None takes it as it is.
+            clamp: see `StyledLayer`.
 
         Raises:
-            ValueError: fewer than three channels enter.
+            ValueError: fewer than three channels enter, or there are more doublings than blocks.
         """
         super().__init__()
+        count = max(doublings, 1) if blocks is None else blocks
         if entering < 3:
             raise ValueError(f"{entering} channels enter; the first three are the picture")
-        widths = [entering, *(max(8, width // 2**number) for number in range(max(doublings, 1)))]
+        if count < max(doublings, 1):
+            raise ValueError(f"{doublings} doublings want as many blocks, not {count}")
+        self.side = side
+        widths = [entering, *(max(8, width // 2**number) for number in range(count))]
         self.blocks = nn.ModuleList(
-            StyleBlock(widths[number], widths[number + 1], 3, style_dim, double=doublings > 0)
-            for number in range(len(widths) - 1)
+            StyleBlock(
+                widths[number],
+                widths[number + 1],
+                3,
+                style_dim,
+                double=number >= count - doublings,
+                clamp=clamp,
+            )
+            for number in range(count)
         )
 
     def forward(
         self,
-        features: Float[Tensor, "batch entering side side"],
+        features: Float[Tensor, "batch entering height width"],
         style: Float[Tensor, "batch style_dim"],
     ) -> Float[Tensor, "batch 3 _ _"]:
         """A picture of the features' range, the sides doubled as often as asked."""
+        if self.side is not None and features.shape[2:] != (self.side, self.side):
+            features = functional.interpolate(
+                features, (self.side, self.side), mode="bilinear", antialias=True
+            )
         maps, seen = features, features[:, :3]
         styles = style[:, None].expand(-1, 3, -1)
         for block in self.blocks:
