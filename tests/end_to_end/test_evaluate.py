@@ -74,6 +74,27 @@ def test_generation_names_its_network_and_the_broken_picture(
     ]
 
 
+def test_objects_stand_beside_cards_and_true_ones(unflat_here: Run, folder: Path) -> None:
+    made = unflat_here(
+        *("data", "objects", "--out", "carts", "--count", "4", "--resolution", "16"),
+        *("--views", "4"),
+    )
+    assert made.returncode == 0, made.stderr
+    done = unflat_here(
+        *("evaluate", "objects", "--model", "flat-card", "--data", "carts", "--resolution", "16"),
+        *("--objects", "2", "--true-objects", "2", "--report", "o.json", "--html", "o.html"),
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "o.json").read_text())
+    figures = report["figures"]
+    assert list(figures)[:3] == ["flat-card", "turning-card", "true objects"]
+    assert figures["true objects"]["depth_agreement_15"] > 0.95  # of 16 pixels
+    assert figures["flat-card"]["silhouette_iou"] < figures["true objects"]["silhouette_iou"]
+    assert figures["mean training picture"]["kid-unflat"] > figures["flat-card"]["kid-unflat"]
+    assert report["protocol"]["truth"]["objects"] == 2
+    assert "data:image/webp;base64," in (folder / "o.html").read_text()
+
+
 def test_a_baseline_is_a_method(unflat_here: Run, folder: Path) -> None:
     done = unflat_here(
         *("evaluate", "reconstruction", "--model", "copy", "--data", "made/val.tar"),
@@ -128,6 +149,22 @@ def test_a_baseline_is_a_method(unflat_here: Run, folder: Path) -> None:
         (
             ("generation", "--model", "flat", "--data", "pictures", "--mode", "tokens"),
             "--mode tokens: is for models that have several; flat has none.",
+        ),
+        (
+            ("objects", "--data", "made", "--model", "flat-card", "--true-objects", "1"),
+            "--true-objects 1: true objects are compared with others; give 2 or more.",
+        ),
+        (
+            ("objects", "--data", "pictures", "--model", "flat-card", "--true-objects", "4"),
+            "--true-objects 4: nobody knows those of pictures; leave it out, or give a set of",
+        ),
+        (
+            ("objects", "--data", "pictures", "--model", "flat-card"),
+            "pictures: has no splits, but split val was asked for; leave it out.",
+        ),
+        (
+            ("objects", "--data", "pictures", "--model", "turning"),
+            "turning: there is no such model; see unflat models list (or flat-card, turning-card).",
         ),
         (
             ("depth", "--data", "made/val.tar", "--limit", "0"),

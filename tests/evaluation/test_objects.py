@@ -17,7 +17,9 @@ from unflat.evaluation.object_family import (
     wrapped,
 )
 from unflat.evaluation.object_maker import Turned, turned_about_up
+from unflat.evaluation.object_pairs import pair_figures
 from unflat.evaluation.view_maker import as_batch
+from unflat.geometry import Camera
 
 SIDE, OBJECTS = 24, 6
 
@@ -109,7 +111,7 @@ def test_true_objects_are_held_against_the_others_alone(evaluation):
 
 def test_cards_are_told_from_objects(evaluation):
     real = evaluation.figures["real"]
-    turning, flat = evaluation.figures["turning card"], evaluation.figures["flat card"]
+    turning, flat = evaluation.figures["turning-card"], evaluation.figures["flat-card"]
     assert turning["depth_agreement_45"] < 0.7 < real["depth_agreement_45"]
     assert turning["reprojection_validity_45"] < 0.5 < real["reprojection_validity_45"]
     assert "reprojection_error_45" not in turning  # void
@@ -172,8 +174,6 @@ def test_reference_rows(sets):
 
 
 def joined(*every):
-    from unflat.geometry import Camera
-
     return Camera(
         camera_to_world=torch.cat([one.camera_to_world for one in every]),
         intrinsics=torch.cat([one.intrinsics for one in every]),
@@ -240,6 +240,23 @@ def test_a_persons_mistakes(sets):
     small = posed_views(Balls(1), 6, 16)
     with pytest.raises(ValueError, match="24 and training ones of 16"):
         evaluated(TrueObjects(Balls(1)), (held, small))
+
+
+def test_what_is_hidden_one_way_contradicts_the_other_way():
+    """A wall that the third camera sees farther away: figures are of both directions."""
+    wall = torch.full((1, 3, SIDE, SIDE), 1.0)
+    wall[:, 2] = 1.25
+    views = ObjectViews(
+        images=torch.full((1, 3, 3, SIDE, SIDE), 0.5), opacity=torch.ones_like(wall), depth=wall
+    )
+    one = cameras(1)
+    same = joined(one, one, one)
+    figures = pair_figures(views, as_batch(same))
+    assert figures["depth_agreement_15"].item() == 1
+    assert figures["depth_agreement_45"].item() == 0
+    assert figures["depth_compared_45"].item() == 0.5  # hidden one way, all seen the other way
+    assert figures["reprojection_error_15"].item() == 0
+    assert figures["reprojection_error_45"].isnan().item()
 
 
 def test_a_family_tells_which_and_where(truth):

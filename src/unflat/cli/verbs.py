@@ -71,6 +71,10 @@ VERBS = {
         module="unflat.cli.evaluate_generation",
         summary="how near generated pictures are to real ones, from the front and turned",
     ),
+    "evaluate objects": Verb(
+        module="unflat.cli.evaluate_objects",
+        summary="how good made-up objects are, and whether they are 3D",
+    ),
     "evaluate inversion": Verb(
         module="unflat.cli.evaluate_inversion",
         summary="how right object and camera are, found from one picture",

@@ -18,6 +18,8 @@ from unflat.errors import UserError
 from unflat.evaluation.object_maker import ObjectViews
 from unflat.geometry import Camera, image_rays, orbit_pose
 
+CARDS = ("flat-card", "turning-card")
+"""Makers that need no weights, by the names under which the task takes them as models."""
 _RAYS = 2  # a card's pixel is the mean over so many rays by so many
 
 
@@ -54,7 +56,7 @@ class FlatCard(_Cards):
         UserError: the set has no cameras.
     """
 
-    name = "flat card"
+    name = "flat-card"
 
     def __init__(self, views: PosedViews) -> None:
         camera = _cameras(views)
@@ -124,7 +126,7 @@ class TurningCard(_Cards):
         seed: of the order in which its pictures are objects.
     """
 
-    name = "turning card"
+    name = "turning-card"
 
     def __init__(self, views: PosedViews, seed: int = 0) -> None:
         random = torch.Generator().manual_seed(seed)

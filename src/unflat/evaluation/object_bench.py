@@ -10,7 +10,7 @@ from torch import Tensor
 
 from unflat.data.posed_views import PosedViews
 from unflat.evaluation.feature_sets import FeatureSet, Told, frechet_name, see
-from unflat.evaluation.object_family import TrueFamily, fit_offset
+from unflat.evaluation.object_family import TrueFamily, fit_offset, pictures_of_one, pose_places
 from unflat.evaluation.object_maker import ObjectMaker, ObjectViews, Turned, one_view
 from unflat.evaluation.object_pairs import ANGLES_DEG, pair_cameras, pair_figures
 from unflat.evaluation.object_surface import surface_figures
@@ -53,15 +53,20 @@ class Bench:
         own = torch.nonzero(held.objects == held.objects[0]).flatten()
         even = torch.linspace(0, len(own) - 1, min(SILHOUETTES, len(own))).round().long()
         self.around = held.camera[own[even]]
-        self.family = TrueFamily(truth, self.around, self.side) if truth is not None else None
-        self.real_pictures = len(held) + len(train)
+        self.truth = truth
+        self.family: TrueFamily | None = None
+        self.own_pictures = len(held) + len(train)
+        if truth is not None:
+            self.own_pictures += (truth.count or 0) * pictures_of_one(self.around)
 
     def cameras(self, numbers: Sequence[int]) -> Camera:
         """Held-out cameras by number, shuffled and cycled."""
         return self.camera[torch.tensor([number % len(self.held) for number in numbers])]
 
-    def see_real(self, told: Told) -> None:
-        """Features of the real pictures, and of their mean."""
+    def prepare(self, told: Told) -> None:
+        """The true objects' pictures, and features of the real pictures and of their mean."""
+        if self.truth is not None:
+            self.family = TrueFamily(self.truth, self.around, self.side, told.add)
         self.real = self._seen(self.held, told)
         self.known = self._seen(self.train, told)
         self.mean = FeatureSet(self.features, self.seed)
@@ -111,7 +116,7 @@ class Work:
         self.maker, self.bench = maker, bench
         most = bench.objects if maker.count is None else maker.count
         self.numbers = range(min(bench.objects, most))
-        self.is_truth = bench.family is not None and bench.family.truth is maker
+        self.is_truth = bench.truth is maker
         self.values: dict[str, list[float]] = {}
         self.alike: list[int] = []
         self.turn = 0.0
@@ -119,11 +124,10 @@ class Work:
     @property
     def pictures(self) -> int:
         """How many it makes."""
-        bench, family = self.bench, self.bench.family
-        each = 1 + len(ANGLES_DEG)
-        if family is not None:
+        bench, each = self.bench, 1 + len(ANGLES_DEG)
+        if bench.truth is not None:
             each += len(bench.around.intrinsics)
-            each += len(family.pose_places) * (bench.fit_azimuth and not self.is_truth)
+            each += len(pose_places(bench.around)) * (bench.fit_azimuth and not self.is_truth)
         return bench.count + each * len(self.numbers)
 
     def run(self, told: Told) -> Figures:

@@ -9,6 +9,7 @@ from there, or as they do from somewhere else?
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -43,13 +44,20 @@ class TrueFamily:
         truth: its objects, all that it has.
         camera: batch (views,), for outlines; every fourth one for poses.
         side: pixels at which outlines are compared.
+        told: is told the number of pictures that were made since it was told last.
     """
 
-    def __init__(self, truth: ObjectMaker, camera: Camera, side: int) -> None:
+    def __init__(
+        self,
+        truth: ObjectMaker,
+        camera: Camera,
+        side: int,
+        told: Callable[[int], None] | None = None,
+    ) -> None:
         if truth.count is None:
             raise ValueError(f"{truth.name} has no end; true objects are rendered all of them")
         self.truth, self.camera, self.side = truth, camera, side
-        self.pose_places = list(range(0, camera.batch_shape[0], 4))
+        self.pose_places = pose_places(camera)
         self.offsets_deg = torch.arange(0.0, 360.0, STEP_DEG)
         around = _around(
             camera[torch.tensor(self.pose_places)], self.offsets_deg
@@ -60,6 +68,8 @@ class TrueFamily:
             small = _small(truth.make([number], as_batch(around.flat), POSE_SIDE))
             images.append(small.images.unflatten(0, around.shape))
             masks.append(small.solid.unflatten(0, around.shape))
+            if told is not None:
+                told(pictures_of_one(camera))
         self.solid: Bool[Tensor, "objects views side side"] = torch.stack(solids)
         self.images: UInt8[Tensor, "objects pose_views azimuths 3 small small"]
         self.images = torch.stack(images)
@@ -107,6 +117,16 @@ class TrueFamily:
             best = self.offsets_deg[int(distance.argmin()) % len(self.offsets_deg)]
             found.append(wrapped(best) if bool(mask.any()) else best * torch.nan)
         return torch.stack(found)
+
+
+def pose_places(camera: Camera) -> list[int]:
+    """Which of a family's cameras are those for poses: every fourth."""
+    return list(range(0, camera.batch_shape[0], 4))
+
+
+def pictures_of_one(camera: Camera) -> int:
+    """How many pictures a family makes of each true object."""
+    return camera.batch_shape[0] + len(pose_places(camera)) * round(360 / STEP_DEG)
 
 
 def wrapped(degrees: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:

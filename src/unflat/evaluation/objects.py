@@ -77,8 +77,8 @@ def evaluate_objects(
     bench = Bench(held, train, features, truth, number, objects, fit_azimuth, seed)
     measured = [*makers, *([truth] if truth is not None and truth is not maker else [])]
     work = [Work(one, bench) for one in measured]
-    told = Told(progress, bench.real_pictures + sum(one.pictures for one in work))
-    bench.see_real(told)
+    told = Told(progress, bench.own_pictures + sum(one.pictures for one in work))
+    bench.prepare(told)
     figures = {one.maker.name: one.run(told) for one in work}
     figures |= bench.real_figures()
     first = work[0]
