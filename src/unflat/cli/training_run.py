@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -252,7 +252,13 @@ def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:
     if unknown:
         raise UserError(f"{where}: there is no {unknown[0]}; choose from {', '.join(known)}.")
     try:
-        return type(config)(**{**known, **{key: _tuples(value) for key, value in values.items()}})
+        own = {
+            key: changed(known[key], value, f"{where}, {key}")
+            if is_dataclass(known[key]) and isinstance(value, Mapping)
+            else _tuples(value)
+            for key, value in values.items()
+        }
+        return type(config)(**{**known, **own})
     except (TypeError, ValueError) as error:
         raise UserError(f"{where}: {error}.") from error
 

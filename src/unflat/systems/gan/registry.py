@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -66,9 +66,18 @@ def config_of(values: Mapping[str, Any]) -> tuple[str, Any]:
     unknown = sorted(set(own) - known)
     if unknown:
         raise UserError(f"{name}: its config has {unknown[0]}, which this version does not know.")
-    return name, module.Config(**own)
+    default = module.Config()
+    return name, module.Config(**{k: _restored(getattr(default, k), v) for k, v in own.items()})
 
 
 def build(name: str, config: Any) -> Parts:
     """Networks and objective of a system."""
     return module_of(name).build(config)
+
+
+def _restored(default: Any, value: Any) -> Any:
+    """A config's value from JSON, where tuples are lists and dataclasses are objects."""
+    if is_dataclass(default) and isinstance(value, Mapping):
+        own = {key: _restored(getattr(default, key), each) for key, each in value.items()}
+        return replace(default, **own)  # pyright: ignore[reportArgumentType]  an instance
+    return tuple(_restored(None, each) for each in value) if isinstance(value, list) else value
