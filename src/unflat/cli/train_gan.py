@@ -60,6 +60,9 @@ def run(options: Options, terminal: Terminal) -> int:
     named = {k: v for k, v in before.get("config", {}).items() if k != "system"}
     if options.resolution is not None:
         named["resolution"] = options.resolution
+    if about["preset"] not in module.PRESETS:
+        sizes = ", ".join(module.PRESETS)
+        raise UserError(f"--preset {about['preset']}: {about['system']} has none; choose {sizes}.")
     model = changed(module.PRESETS[about["preset"]](), named, '"config"')
     _require_side(model.resolution)
     settings = {**before.get("train", {}), **named_settings(options, {"per_batch": None})}
