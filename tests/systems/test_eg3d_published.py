@@ -142,6 +142,10 @@ def test_a_render_runs_and_every_weight_is_felt() -> None:
     assert made.image.shape == (1, 3, 128, 128)
     assert made.raw.shape == (1, 3, 16, 16)
     assert 0 < made.opacity.mean() < 1
+    scene, points = generator.form(codes).scene(), seeded("points", (1, 9, 3), std=0.3)
+    out, whole = scene(points), generator.form(codes).field(points)
+    torch.testing.assert_close(out.density, whole.density)
+    torch.testing.assert_close(out.features, whole.features[..., :3])
     made.image.square().sum().backward()
     silent = [name for name, x in generator.named_parameters() if not x.grad.abs().max() > 0]
     assert not silent

@@ -23,6 +23,15 @@ from unflat.rendering.cast import Cast
 _COLORS = 3
 
 
+@runtime_checkable
+class Narrowing(Protocol):
+    """A field of features that knows how to give fewer of them."""
+
+    def first(self, count: int) -> Field:
+        """A field of its own that gives the first so many features alone."""
+        ...
+
+
 class Form(NamedTuple):
     """A batch of objects as a body makes it."""
 
@@ -50,6 +59,8 @@ class Form(NamedTuple):
             return TriplaneField(field.planes, field.decoder.first(_COLORS), field.bounds)
         if isinstance(field, SirenField):
             return SirenField(field.network.first(_COLORS), field.film, field.bounds)
+        if isinstance(field, Narrowing):
+            return field.first(_COLORS)
         assert isinstance(field, DistanceSirenField)
         network = field.network.first(_COLORS)
         return DistanceSirenField(network, field.film, field.density, field.bounds)

@@ -138,6 +138,16 @@ class DirectedTriplaneField(nn.Module):
             raise ValueError("this generator has a density and no distance")
         return self._decoded(box_coordinates(points, self.bounds)[1])[0]
 
+    def first(self, count: int) -> "DirectedTriplaneField":
+        """The field itself: without a palette it has three features, its colour.
+
+        Raises:
+            ValueError: the field has a palette's choices, or another number is asked for.
+        """
+        if self.has_palette or count != 3:
+            raise ValueError(f"the field's features are not its first {count} colours")
+        return self
+
     def _decoded(self, coordinates: Tensor) -> tuple[Tensor, Tensor]:
         side = self.planes.shape[-1]
         return self.decoder(sample_triplane(self.planes, coordinates * ((side - 1) / side)))

@@ -151,6 +151,16 @@ class ZeroPaddedField(nn.Module):
         raw, features = self.decoder(self._looked_up(points / self.half_side))
         return FieldOutput(functional.softplus(raw - 1), features.sigmoid() * 1.002 - 0.001)
 
+    @torch.no_grad()
+    def first(self, count: int) -> "ZeroPaddedField":
+        """A field of its own that gives the first so many features alone."""
+        out, channels = self.decoder.out, self.planes.shape[2]
+        decoder = DistanceDecoder(channels, out.weight.shape[1], count).to(out.weight)
+        decoder.into.load_state_dict(self.decoder.into.state_dict())
+        decoder.out.weight.copy_(out.weight[: 1 + count])
+        decoder.out.bias.copy_(out.bias[: 1 + count])
+        return ZeroPaddedField(self.planes, decoder, self.half_side, self.third_plane)
+
     def _looked_up(self, places: Tensor) -> Tensor:
         """Sum of the three lookups, in coordinates of the box."""
         batch, shape = len(places), places.shape[1:-1]
