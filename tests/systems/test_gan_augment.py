@@ -17,6 +17,7 @@ from torch import Tensor
 
 from unflat.geometry import Camera, look_at
 from unflat.nn.warp_picture import warp_picture
+from unflat.rendering import backends
 from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.augment import PoseAugment, Window
 from unflat.systems.gan.game import Game
@@ -25,6 +26,13 @@ from unflat.systems.gan.registry import config_of
 from unflat.training.randomness import step_generator
 
 COUNT, SIDE = 4, 8
+
+
+@pytest.fixture(autouse=True)
+def reference():
+    """Pictures this small are not worth compiling for."""
+    with backends.use("reference"):
+        yield
 
 
 def windows(count: int, probability: float, seed: int = 0) -> Window:
