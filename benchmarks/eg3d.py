@@ -58,14 +58,14 @@ class Eg3dRenderer(nn.Module):
         distances = torch.linspace(NEAR, FAR, coarse).expand(len(directions), -1)
         color, density = self._along(planes, directions, distances)
         if fine:
-            shares = _march(color, density, distances)[1]
-            more = _by_importance(distances, shares, fine)
+            shares = march(color, density, distances)[1]
+            more = by_importance(distances, shares, fine)
             extra_color, extra_density = self._along(planes, directions, more)
             distances, order = torch.cat([distances, more], 1).sort(1)
             color = torch.cat([color, extra_color], 1)
             color = color.gather(1, order[..., None].expand(-1, -1, color.shape[-1]))
             density = torch.cat([density, extra_density], 1).gather(1, order)
-        return _march(color, density, distances)[0]
+        return march(color, density, distances)[0]
 
     def _along(
         self, planes: Tensor, directions: Tensor, distances: Tensor
@@ -76,7 +76,7 @@ class Eg3dRenderer(nn.Module):
         return color.unflatten(0, distances.shape), density.unflatten(0, distances.shape)
 
 
-def _march(color: Tensor, density: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+def march(color: Tensor, density: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
     """Colour of rays and shares of the intervals between neighbouring samples."""
     lengths = distances.diff(dim=1)
     middle_color = (color[:, :-1] + color[:, 1:]) / 2
@@ -85,7 +85,7 @@ def _march(color: Tensor, density: Tensor, distances: Tensor) -> tuple[Tensor, T
     return composite(alpha, middle_color)
 
 
-def _by_importance(distances: Tensor, shares: Tensor, count: int) -> Tensor:
+def by_importance(distances: Tensor, shares: Tensor, count: int) -> Tensor:
     """Further samples where the first pass found something, its shares widened and blurred."""
     wide = functional.max_pool1d(shares[:, None], 2, stride=1, padding=1)
     wide = functional.avg_pool1d(wide, 2, stride=1)[:, 0] + 0.01
