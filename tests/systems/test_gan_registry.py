@@ -49,3 +49,12 @@ def test_a_config_of_another_version_is_refused() -> None:
         config_of({"system": "pigan", "wings": 2})
     with pytest.raises(UserError, match="--system glider: there is no such system; choose sdf_"):
         config_of({"system": "glider"})
+
+
+@pytest.mark.parametrize(("name", "preset"), PRESETS)
+def test_how_a_preset_is_trained(name: str, preset: str) -> None:
+    module = module_of(name)
+    train = module.training(module.PRESETS[preset]())
+    assert train.batch_size >= 4  # as many as the critic compares
+    assert train.weight_decay == 0
+    assert train.betas[0] == 0

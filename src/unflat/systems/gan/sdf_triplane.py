@@ -8,6 +8,7 @@ what is rendered is the picture, so views agree exactly.
 """
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -151,7 +152,17 @@ def tiny() -> Config:
 PRESETS = {"tiny": tiny, "small": small, "paper": paper}
 
 
-def training(config: Config) -> TrainConfig:
+@runtime_checkable
+class Pictured(Protocol):
+    """A config that says how large pictures are."""
+
+    @property
+    def resolution(self) -> int:
+        """Their side in pixels."""
+        ...
+
+
+def training(config: Pictured) -> TrainConfig:
     """How the paper trains it; its 300,000 iterations are 150,000 of each player."""
     batch = 32 if config.resolution > 32 else 16
     return TrainConfig(
