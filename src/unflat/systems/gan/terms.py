@@ -140,11 +140,18 @@ class PathLengthTerm(nn.Module):
 
     in_reconstruction = False
 
-    def __init__(self, weight: float = 2.0, *, ramp: float = 0.02, share: float = 0.25):
-        """Weight as published; there it is computed in every step."""
+    def __init__(self, weight: float = 2.0, *, ramp: float = 0.2, share: float = 0.25):
+        """Weight as published; there it is computed in every step.
+
+        Args:
+            weight: of the term.
+            ramp: share of the adversarial part in which it grows to its weight: the mean of
+                lengths begins at 0, and has to be about right first.
+            share: see `Term`; the mean takes in as much more of each step that computes it.
+        """
         super().__init__()
         self.weight, self.ramp, self.share = weight, ramp, share
-        self.mean = PathLength()
+        self.mean = PathLength(min(1.0, 0.01 / share))
 
     def forward(self, moment: Moment) -> dict[str, Tensor]:
         """``path_length``."""
