@@ -18,6 +18,7 @@ from typing import Any
 from unflat.cli.verbs import TRAINED_BY, VERBS
 from unflat.errors import UserError
 from unflat.report import versions
+from unflat.systems.gan.registry import SYSTEMS
 from unflat.terminal import Terminal
 
 DONE, BUG, MISTAKE, SOME_FAILED, STOPPED = 0, 1, 2, 3, 130
@@ -148,6 +149,8 @@ def _split(arguments: list[str]) -> tuple[str | None, list[str]]:
             raise UserError(f"{first}: say what; one of {kinds}.")
         if name in VERBS:
             return name, arguments[2:]
+        if first == "train" and (system := arguments[1].replace("-", "_")) in SYSTEMS:
+            return "train gan", ["--system", system, *arguments[2:]]
         raise UserError(_unknown(name, group))
     raise UserError(_unknown(first, list(VERBS)))
 

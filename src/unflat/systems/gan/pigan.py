@@ -67,6 +67,12 @@ class Config:
     top_share: float = 0.6
     """Least share of made pictures, the best, that teach the generator."""
 
+    def __post_init__(self) -> None:
+        if self.growth[0][0] != 0 or self.growth[-1][1] != self.resolution:
+            raise ValueError(
+                f"growth is {self.growth}; it must begin at 0 and end at {self.resolution} pixels"
+            )
+
 
 def paper() -> Config:
     """As published for CARLA: every side of a car, up to 128 px."""

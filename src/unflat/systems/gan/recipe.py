@@ -202,6 +202,7 @@ class GanRecipe:
         side, fade = game.side_at(progress, image.shape[-1])
         if side != image.shape[-1]:
             image = functional.interpolate(image, (side, side), mode="area")
+            mask = None if mask is None else functional.interpolate(mask, (side, side), mode="area")
         real_camera, camera = _camera(batch, ""), _camera(batch, "fake_")
         if self.parts.cameras is not None:
             camera = draws.cameras(self.parts.cameras)

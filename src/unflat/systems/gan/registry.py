@@ -4,10 +4,12 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unflat.errors import UserError
-from unflat.systems.gan.recipe import Parts
+
+if TYPE_CHECKING:
+    from unflat.systems.gan.recipe import Parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def config_of(values: Mapping[str, Any]) -> tuple[str, Any]:
     return name, module.Config(**{k: _restored(getattr(default, k), v) for k, v in own.items()})
 
 
-def build(name: str, config: Any) -> Parts:
+def build(name: str, config: Any) -> "Parts":
     """Networks and objective of a system."""
     return module_of(name).build(config)
 
