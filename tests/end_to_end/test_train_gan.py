@@ -150,7 +150,11 @@ def test_a_checkpoint_of_another_system_is_refused(
     assert trained("sdf_triplane", objects, tmp_path / "first") == 0
     again = tmp_path / "second"
     assert trained("pigan", objects, again, "--init", str(tmp_path / "first")) == 2
-    assert "first" in capsys.readouterr().err
+    assert "holds weights of sdf_triplane, not of pigan" in capsys.readouterr().err
+    model = str(tmp_path / "first" / "model.safetensors")
+    assert trained("pigan", objects, again, "--init", model) == 2
+    assert not again.exists()
+    assert trained("sdf_triplane", objects, again, "--init", model) == 0
 
 
 def test_pickles_are_refused_with_the_way_out(

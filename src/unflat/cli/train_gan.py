@@ -67,6 +67,7 @@ def run(options: Options, terminal: Terminal) -> int:
     _require_side(model.resolution)
     settings = {**before.get("train", {}), **named_settings(options, {"per_batch": None})}
     config = changed(module.training(model), settings, "training")
+    _require_same_system(options, about["system"])
     report = new_report(terminal, about["system"], about, config)
     with report.stage("data") as stage:
         views = _views(about, model.resolution)
@@ -124,6 +125,21 @@ def _require_side(side: int) -> None:
 
     if not power_of_two(side):
         raise UserError(f"--resolution {side}: must be a power of 2 and at least 8.")
+
+
+def _require_same_system(options: Options, system: str) -> None:
+    """Refuses weights of another system to start from."""
+    from unflat.cli.training_run import init_path
+    from unflat.training import recipe_of_init
+
+    path = init_path(options)
+    found = recipe_of_init(path) if path is not None else {}
+    other = found.get("config", {}).get("system", found.get("system", system))
+    if other != system:
+        raise UserError(
+            f"--init {options.init}: holds weights of {other}, not of {system}; give others, or "
+            f"choose --system {other}."
+        )
 
 
 def _views(about: dict[str, Any], resolution: int) -> "PosedViews":

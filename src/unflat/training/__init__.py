@@ -6,6 +6,7 @@ from unflat.training.checkpoint import (
     load_init,
     newest_checkpoint,
     read_checkpoint,
+    recipe_of_init,
 )
 from unflat.training.config import TrainConfig
 from unflat.training.distribution import mean_over_processes, process_rank
@@ -42,6 +43,7 @@ __all__ = [
     "read_header",
     "read_metrics",
     "read_run",
+    "recipe_of_init",
     "run_progress",
     "save_model",
     "train",

@@ -23,7 +23,8 @@ from torch import Tensor, nn
 
 from unflat.errors import UserError
 from unflat.files import atomic_folder
-from unflat.training.model_file import load_weights
+from unflat.training.model_file import load_weights, read_header
+from unflat.training.run_folder import read_run
 
 CHECKPOINT_FORMAT = 1
 _LISTED = 6  # tensors that are named where many are meant
@@ -175,6 +176,22 @@ def start_from(networks: nn.Module, init: Path | str) -> tuple[str, str]:
     taken = f"{init}: took {total - len(left)} of {total} tensors."
     more = f"; and {len(left) - _LISTED} more" if len(left) > _LISTED else ""
     return taken, f"{init}: not taken: {'; '.join(left[:_LISTED])}{more}." if left else ""
+
+
+def recipe_of_init(init: Path | str) -> dict[str, Any]:
+    """``system`` and ``config`` of a model file, a checkpoint or a run; empty if nobody knows.
+
+    Raises:
+        UserError: a file that is not unflat's.
+    """
+    path = Path(init)
+    if path.is_file():
+        header = read_header(path)
+        return {key: header[key] for key in ("system", "config") if key in header}
+    for folder in (path, *path.parents[:2]):
+        if (folder / "run.json").is_file():
+            return read_run(folder).get("recipe", {})
+    return {}
 
 
 def copy_matching(networks: nn.Module, weights: dict[str, Tensor]) -> list[str]:
