@@ -2,14 +2,19 @@ import pytest
 import torch
 from made_solids import Balls, cameras, posed_views
 
+from unflat.data.procedural_objects import write_procedural_objects
+from unflat.errors import UserError
 from unflat.evaluation import FieldMaker, ObjectMaker
 from unflat.evaluation.generated_objects import GeneratedObjects
+from unflat.evaluation.load_objects import TRUE_OBJECTS, load_objects, true_objects
 from unflat.evaluation.object_surface import surface_figures
 from unflat.evaluation.view_maker import as_batch
 from unflat.fields.field import Bounded, Distanced
 from unflat.geometry import Camera
-from unflat.systems.gan.pipeline import ObjectModel
+from unflat.systems.gan.pipeline import ObjectModel, header_of, weights_of
+from unflat.systems.gan.recipe import GanRecipe
 from unflat.systems.gan.registry import SYSTEMS, build, module_of
+from unflat.training import save_model
 
 
 def model_of(system):
@@ -92,3 +97,37 @@ def test_fewer_rays_than_pixels_are_repeated():
     blocks = made.opacity[0, 0].unflatten(0, (-1, scale)).unflatten(2, (-1, scale))
     assert blocks.eq(blocks[:, :1, :, :1]).all()
     assert posed_views(Balls(1), 1, side).resolution == made.images.shape[-1]
+
+
+@pytest.mark.parametrize("system", list(SYSTEMS))
+def test_a_model_file_is_evaluated(system, tmp_path):
+    """Written as a run writes it, read by path and by folder; the file is named in the report."""
+    config = module_of(system).PRESETS["tiny"]()
+    torch.manual_seed(0)
+    recipe = GanRecipe(system, config, build(system, config), objects=2)
+    weights = weights_of(recipe.networks.state_dict())
+    (tmp_path / "cars").mkdir()
+    header = header_of(recipe, cameras(4))
+    save_model(tmp_path / "cars/model.safetensors", weights, header, dtype="float32")
+    maker = load_objects(tmp_path / "cars", seed=3)
+    assert maker.name == "cars"
+    assert maker.describe()["bytes"] == (tmp_path / "cars/model.safetensors").stat().st_size
+    side = maker.model.resolution
+    direct = GeneratedObjects(model_of(system), "made", seed=3)
+    camera = as_batch(cameras(1))
+    torch.testing.assert_close(
+        maker.make([1], camera, side).images, direct.make([1], camera, side).images
+    )
+
+
+def test_only_made_up_sets_have_true_objects(tmp_path):
+    write_procedural_objects(tmp_path / "carts", count=1, resolution=4, views=1)
+    for path in (tmp_path / "carts", tmp_path / "carts/objects.tar"):
+        assert true_objects(path).count == TRUE_OBJECTS
+        assert true_objects(path, 3).count == 3
+        assert true_objects(path, 0) is None
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/depth.json").write_text('{"unit": 0.001}')
+    assert true_objects(tmp_path / "other") is None
+    with pytest.raises(UserError, match=r"^--true-objects 3: nobody knows those of .*other; "):
+        true_objects(tmp_path / "other", 3)
