@@ -171,6 +171,7 @@ def test_reference_rows(sets):
     assert nearest["kid-means"] < known["kid-means"] < mean["kid-means"]
     assert "silhouette_iou" not in found.figures["true objects"]
     assert "no true objects" in " ".join(found.warnings)
+    assert "only 3 held-out objects: " in " ".join(found.warnings)
 
 
 def joined(*every):

@@ -33,7 +33,7 @@ PROTOCOL = "unflat-objects/1"
 OBJECTS = 64
 """Objects of each maker in everything but the comparison of sets."""
 _LEAST = 4  # pictures of each side
-_FEW = 100  # pictures below which KID is rough
+_FEW = 100  # pictures, or objects, below which KID is rough
 
 
 @torch.no_grad()
@@ -199,6 +199,11 @@ def _warnings(bench: Bench, figures: dict[str, Figures]) -> list[str]:
     few = min(bench.count, len(bench.held))
     if few < _FEW:
         sentences.append(f"only {few} pictures: KID is rough, as its standard error tells")
+    if len(bench.held.names) < _FEW:
+        sentences.append(
+            f"only {len(bench.held.names)} held-out objects: pictures of one object are alike, which "
+            "the standard errors do not know"
+        )
     if bench.real.moments.warning is not None:
         sentences.append(f"held-out pictures: {bench.real.moments.warning}")
     if bench.family is None:
