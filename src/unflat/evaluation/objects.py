@@ -201,8 +201,8 @@ def _warnings(bench: Bench, figures: dict[str, Figures]) -> list[str]:
         sentences.append(f"only {few} pictures: KID is rough, as its standard error tells")
     if len(bench.held.names) < _FEW:
         sentences.append(
-            f"only {len(bench.held.names)} held-out objects: pictures of one object are alike, which "
-            "the standard errors do not know"
+            f"only {len(bench.held.names)} held-out objects: pictures of one object are alike, "
+            "which the standard errors do not know"
         )
     if bench.real.moments.warning is not None:
         sentences.append(f"held-out pictures: {bench.real.moments.warning}")
