@@ -11,6 +11,7 @@ from unflat.rendering import backends
 from unflat.systems.gan import eg3d, pigan, sdf_triplane, siren_sdf
 from unflat.systems.gan.game import (
     Game,
+    blurred,
     camera_angles,
     power_of_two,
     shown_made,
@@ -220,6 +221,15 @@ def test_the_blur_goes_away():
     assert game.blur_sigma(0.0, 128) == pytest.approx(10)
     assert game.blur_sigma(0.1, 64) == pytest.approx(2.5)
     assert game.blur_sigma(0.2, 128) == 0
+
+
+def test_soft_pictures_keep_what_is_around_them():
+    white, nothing = torch.ones(1, 3, 8, 8), torch.zeros(1, 1, 8, 8)
+    shown = torch.cat([white, nothing], dim=1)
+    torch.testing.assert_close(blurred(shown, "rgba", 2.0, 1.0), shown)
+    gray = torch.zeros(1, 6, 8, 8)
+    torch.testing.assert_close(blurred(gray, "dual", 2.0, 0.5), gray)
+    assert blurred(white, "rgb", 2.0, 0.0).min() < 0.5, "black beyond the border"
 
 
 def test_what_a_critic_sees():

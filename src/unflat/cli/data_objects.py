@@ -1,9 +1,10 @@
 """``unflat data objects``: writes made-up objects seen from all around."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from unflat.cli.options import Planned, Speech, Switch
+from unflat.cli.options import Planned, Speech, Switch, require_range
 from unflat.report import Report
 from unflat.terminal import Terminal
 
@@ -22,6 +23,8 @@ class Options(Speech, Planned):
     """Side of the pictures in pixels."""
     views: int = 16
     """Pictures of each object."""
+    azimuth_deg: float = 180.0
+    """How far to each side of the front cameras stand; 180 all around."""
     seed: int = 0
     """Of objects and cameras."""
 
@@ -30,6 +33,7 @@ def run(options: Options, terminal: Terminal) -> int:
     """Exit code of writing."""
     from unflat.data.procedural_objects import write_procedural_objects
 
+    require_range(options.azimuth_deg, 1, 180, "--azimuth-deg", "degrees")
     if options.dry_run:
         terminal.line(f"would write {options.count} objects to train from to {options.out}/")
         terminal.object("plan", {"out": str(options.out), "count": options.count})
@@ -37,9 +41,15 @@ def run(options: Options, terminal: Terminal) -> int:
     report = Report(
         "data objects",
         seed=options.seed,
-        settings={"count": options.count, "resolution": options.resolution, "views": options.views},
+        settings={
+            "count": options.count,
+            "resolution": options.resolution,
+            "views": options.views,
+            "azimuth_deg": options.azimuth_deg,
+        },
         listener=terminal,
     )
+    around = math.radians(options.azimuth_deg)
     with report.stage("objects", total=options.count, unit="objects") as stage:
 
         def told(done: int, total: int) -> None:
@@ -52,6 +62,7 @@ def run(options: Options, terminal: Terminal) -> int:
             options.resolution,
             options.seed,
             options.views,
+            azimuth=(-around, around),
             force=options.force,
             progress=told,
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unflat.geometry import Camera, to_eg3d
+from unflat.nn.blur import start_blur
 from unflat.systems.gan.generator import Made
 
 Sees = Literal["rgb", "rgba", "dual"]
@@ -128,6 +129,24 @@ def shown_real(
         small = _resized(shown, raw_side)
         return torch.cat([shown, _resized(small, image.shape[-1])], dim=1)
     return shown
+
+
+def blurred(
+    shown: Float[Tensor, "batch channels side side"], sees: Sees, sigma: float, background: float
+) -> Float[Tensor, "batch channels side side"]:
+    """What a critic sees, softened as at the start of a run; a mask stays one.
+
+    Args:
+        shown: as `shown_real` gives it.
+        sees: see `Game`.
+        sigma: pixels.
+        background: grey value beyond the border, in [0, 1].
+    """
+    colors = shown.shape[1] - (sees == "rgba")
+    soft = start_blur(shown[:, :colors], sigma, outside=2 * background - 1)
+    return (
+        torch.cat([soft, start_blur(shown[:, colors:], sigma)], dim=1) if sees == "rgba" else soft
+    )
 
 
 def camera_label(camera: Camera) -> Float[Tensor, "batch 25"]:

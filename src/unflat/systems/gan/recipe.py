@@ -19,11 +19,11 @@ from unflat.fields import LaplaceDensity
 from unflat.geometry import Camera
 from unflat.losses import follow, play
 from unflat.losses.path_length import PathLength
-from unflat.nn.blur import gaussian_blur
 from unflat.nn.stylegan import MappingNetwork
 from unflat.systems.gan.augment import PoseAugment
 from unflat.systems.gan.game import (
     Game,
+    blurred,
     camera_angles,
     camera_label,
     shown_made,
@@ -224,9 +224,10 @@ class GanRecipe:
         sigma = game.blur_sigma(progress, side)
         real = shown_real(image, mask, game.sees, made.raw.shape[-1])
         fake = shown_made(made, game.sees)
-        real = _blurred(real, sigma)
+        behind = self.generator.background
+        real = blurred(real, game.sees, sigma, behind)
         if game.sees == "dual":
-            fake = _blurred(fake, sigma)
+            fake = blurred(fake, game.sees, sigma, behind)
         conditions: dict[str, Any] = {}
         if game.is_told_camera:
             conditions = {
@@ -369,8 +370,3 @@ def _camera(batch: dict[str, Tensor], prefix: str) -> Camera:
         pose = torch.eye(4, device=device).expand(count, 4, 4)
         return Camera.from_fov(0.9, pose)
     return Camera(camera_to_world=batch[name], intrinsics=batch[f"{prefix}intrinsics"])
-
-
-def _blurred(images: Tensor, sigma: float) -> Tensor:
-    """Blurred colours; a mask stays beside them in the same way."""
-    return gaussian_blur(images, sigma)
