@@ -73,6 +73,7 @@ def run(options: Options, terminal: Terminal) -> int:
 
     formats = _check(options)
     path = find(options.model, offline=options.offline)
+    _refuse_published(path)
     if read_header(path).get("system") == "gan":
         return generate_objects.run(options, path, formats, terminal)
     if options.truncation is not None:
@@ -116,6 +117,19 @@ def run(options: Options, terminal: Terminal) -> int:
     tally = _make(options, maker, jobs, out, report, formats)
     _finish(options, terminal, tally, jobs, out, report)
     return 0
+
+
+def _refuse_published(path: Path) -> None:
+    """Files of other people's programs, with what can be done with each."""
+    from unflat.hub import read_generator_file
+
+    if path.suffix == ".safetensors":
+        return
+    file = read_generator_file(path)  # pickles, encoders and the like are refused here
+    raise UserError(
+        f"{path}: holds a generator of {file.system}, which knows no cameras of its own; open it "
+        "in Python (docs/formats.md, Weights of others), or give a model that unflat has trained."
+    )
 
 
 def _check(options: Options) -> tuple[str, ...]:
