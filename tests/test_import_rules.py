@@ -21,7 +21,7 @@ LEVELS = (
     ("fields",),
     ("rendering",),
     ("training", "data", "export", "metrics", "losses"),
-    ("insertion", "scene", "object_scene", "result", "collection"),
+    ("insertion", "scene", "object_scene", "object_result", "result", "collection"),
     ("hub", "systems"),
     ("evaluation",),
     ("cli", "app", "__main__"),

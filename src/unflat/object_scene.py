@@ -26,11 +26,13 @@ from unflat.export.mesh import Mesh
 from unflat.export.picture import to_uint8
 from unflat.fields.field import Bounded, Field
 from unflat.fields.saved_object import pack_object_field, unpack_object_field
-from unflat.fields.slope import SlopeField
+from unflat.fields.slope import outward
 from unflat.geometry.camera import Camera
+from unflat.geometry.rays import Rays, image_rays
 from unflat.geometry.turntable import swing, turntable
 from unflat.rendering.occupancy import OccupancyGrid
-from unflat.rendering.render import RenderOptions, RenderOutput, render
+from unflat.rendering.render import RenderOptions, RenderOutput, render, render_rays
+from unflat.rendering.sampling import box_limits, even_edges
 from unflat.scene import Frames, PathName, Scene, SceneHeader
 from unflat.tensor_file import read_tensor_file, tensor_file_kind, write_tensor_file
 
@@ -43,6 +45,7 @@ WHITE = (1.0, 1.0, 1.0)
 
 _CHUNK = 4096  # rays at once
 _STEEPEST = math.radians(85)  # elevation up to which a path may rise
+_SLOPES = 8  # places along a ray where a normal is asked for: those where most light ends
 _FADED = 1e-3  # density, per world unit, that films leave out where nothing else is around
 _WORTH_A_GRID = 1 << 24  # questions to the field: eight times as many as the grid itself asks
 
@@ -123,7 +126,7 @@ class ObjectScene:
             size: height and width in pixels; the scene's own if absent.
             samples: intervals of a ray, to which as many are added where matter was found.
         """
-        return self._render(self.field, camera, size, samples, self.background)
+        return self._render(camera, size, samples)
 
     def depth(self, size: tuple[int, int] | None = None) -> Float[Tensor, "height width"]:
         """Depth of the canonical view along its axis, world units; infinite beside the object."""
@@ -139,17 +142,26 @@ class ObjectScene:
     ) -> Float[Tensor, "views 3 height width"]:
         """Which way the surface looks: unit vectors in world axes, 0 beside the object.
 
-        They are the slopes of the field's distance, or of its density where it has none, summed
-        along rays (`SlopeField`). `unflat.export.colorize_normals` makes pictures of them.
+        They are the slopes of the field's distance, or of its density where it has none
+        (`outward`), where most of a ray's light ends. `unflat.export.colorize_normals` makes
+        pictures of them.
 
         Args:
             camera: the canonical one if absent.
             size: height and width in pixels; the scene's own if absent.
-            samples: as in `render`.
+            samples: half of the even intervals of a ray.
         """
-        seen = self._render(SlopeField(self.field), camera, size, samples, None)
-        unit = functional.normalize(seen.features, dim=1)
-        return torch.where(seen.opacity[:, None] > 0.5, unit, 0.0)
+        height, width = size or self.size
+        views = self._views(camera)
+        rays = image_rays(views, height, width)
+        chunks = zip(
+            rays.origins.reshape(-1, 3).split(_CHUNK),
+            rays.directions.reshape(-1, 3).split(_CHUNK),
+            strict=True,
+        )
+        far = max(self._reach(views[index : index + 1]) for index in range(views.batch_shape[0]))
+        normals = torch.cat([self._normals_along(*some, far, 2 * samples) for some in chunks])
+        return normals.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
 
     def orbit(
         self,
@@ -180,7 +192,7 @@ class ObjectScene:
         images: list[np.ndarray] = []
         for pose in self.path(path, frames, max_angle):
             view = replace(self.camera, camera_to_world=pose[None])
-            seen = self._render(self.field, view, size, samples, self.background, grid)
+            seen = self._render(view, size, samples, grid)
             images.append(to_uint8(seen.rgb[0]))
             if progress is not None:
                 progress(len(images), frames)
@@ -267,22 +279,41 @@ class ObjectScene:
                 f"{path}: its parts do not fit together; make the object again."
             ) from error
 
+    @torch.no_grad()
+    def _normals_along(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        far: float,
+        count: int,
+    ) -> Float[Tensor, "rays 3"]:
+        near, leave = box_limits(origins, directions, self.bounds, 0.0, far)
+        edges = near[:, None] + (leave - near)[:, None] * even_edges(count, device=near.device)
+        light = render_rays(
+            self.field, origins[None], directions[None], edges[None], opaque_last=False
+        )
+        weights, place = light.weights[0].topk(min(_SLOPES, count))
+        points = Rays(origins, directions).at(light.middles[0].gather(-1, place))
+        slope = (weights[..., None] * outward(self.field, points[None])[0]).sum(-2)
+        there = light.opacity[0, :, None] > 0.5
+        return torch.where(there, functional.normalize(slope, dim=-1), 0.0)
+
+    def _views(self, camera: Camera | None) -> Camera:
+        """A camera with a batch axis, where the field is; the canonical one if absent."""
+        views = self.camera if camera is None else camera.to(self.bounds.device)
+        if views.batch_shape:
+            return views
+        pose, intrinsics = views.camera_to_world[None], views.intrinsics[None]
+        return replace(views, camera_to_world=pose, intrinsics=intrinsics)
+
     def _render(
         self,
-        field: Field,
         camera: Camera | None,
         size: tuple[int, int] | None,
         samples: int,
-        background: tuple[float, float, float] | None,
         grid: OccupancyGrid | None = None,
     ) -> RenderOutput:
-        views = self.camera if camera is None else camera.to(self.bounds.device)
-        if not views.batch_shape:
-            views = replace(
-                views,
-                camera_to_world=views.camera_to_world[None],
-                intrinsics=views.intrinsics[None],
-            )
+        views = self._views(camera)
         parts: list[RenderOutput] = []
         for index in range(views.batch_shape[0]):
             view = views[index : index + 1]
@@ -294,12 +325,12 @@ class ObjectScene:
                 far=far,
                 spacing="distance",
                 opaque_last=False,
-                background=background,
+                background=self.background,
                 chunk=_CHUNK,
                 occupancy=grid,
                 fit_box=True,
             )
-            parts.append(render(field, view, *(size or self.size), options))
+            parts.append(render(self.field, view, *(size or self.size), options))
         return RenderOutput(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _reach(self, view: Camera) -> float:

@@ -3,7 +3,7 @@
 cat/
     input.png            what the model saw: squared
     scene.safetensors    the scene
-    preview.png          input | reconstruction | two sides | depth
+    preview.png          input | reconstruction | two sides | depth; objects: all sides, normals
     orbit.mp4            3 s, loops; orbit.webp without the video extra
     viewer.html          one file, no network
     report.json          see unflat.report
@@ -12,7 +12,7 @@ cat/
 
 import importlib.util
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -23,7 +23,8 @@ from unflat.report import Report
 if TYPE_CHECKING:
     from unflat.export import Layer
     from unflat.geometry.camera import Camera
-    from unflat.scene import Scene
+    from unflat.object_scene import ObjectScene
+    from unflat.scene import Frames, PathName, Scene
 
 FORMATS = ("mp4", "webp", "glb", "ply", "obj", "splat", "depth", "html")
 """What a scene can be written as, by the names of ``--format``."""
@@ -66,13 +67,22 @@ def check_formats(formats: Sequence[str]) -> None:
         require_extra("av", "video", "--format mp4")
 
 
+def resolve_formats(names: Sequence[str]) -> tuple[str, ...]:
+    """Names from `FORMATS`, each once, of names as a person says them.
+
+    ``orbit`` is the usual video, ``mesh`` a GLB file.
+    """
+    meant = {"orbit": usual_video(), "mesh": "glb"}
+    return tuple(dict.fromkeys(meant.get(name, name) for name in names))
+
+
 def usual_video() -> str:
     """``mp4`` where the video extra is installed, else ``webp``."""
     return "mp4" if importlib.util.find_spec("av") is not None else "webp"
 
 
 def write_result(
-    make: Callable[[], "Scene"],
+    make: "Callable[[], Scene | ObjectScene]",
     folder: str | Path,
     report: Report,
     *,
@@ -81,11 +91,12 @@ def write_result(
     frames: int = ORBIT_FRAMES,
     size: int | None = None,
     force: bool = False,
+    optional: Sequence[str] = (),
 ) -> Path:
     """The result folder, whole or not at all; refused before the work if it cannot be.
 
     Args:
-        make: gives the scene of the picture.
+        make: gives the scene of a photo or of an object.
         folder: where to.
         report: goes into the folder as ``report.json``; gets stages, files and warnings.
         name: of the picture, for titles and for people who do not see it.
@@ -93,6 +104,8 @@ def write_result(
         frames: of the orbit.
         size: of the orbit in pixels; the scene's own unless given.
         force: replace an older result.
+        optional: formats that are left out, with a warning, if an object has no surface; so is the
+            viewer, if it is not asked for.
 
     Raises:
         UserError: the folder is in use or cannot be written, or a format needs an extra.
@@ -108,14 +121,23 @@ def write_result(
             write_preview(scene, partial)
         scene.save(partial / "scene.safetensors")
         report.files = ["input.png", "scene.safetensors", "preview.png"]
-        write_formats(scene, partial, wanted, report, name=name, frames=frames, size=size)
+        write_formats(
+            scene,
+            partial,
+            wanted,
+            report,
+            name=name,
+            frames=frames,
+            size=size,
+            optional=optional if "html" in formats else (*optional, "html"),
+        )
         report.files = [file for file in report.files if (partial / file).exists()]
         report.files.append("report.json")
         report.write(partial / "report.json")
     return Path(folder)
 
 
-def _warn_of_low_confidence(scene: "Scene", report: Report, name: str) -> None:
+def _warn_of_low_confidence(scene: "Scene | ObjectScene", report: Report, name: str) -> None:
     if report.confidence is not None and report.confidence < _LOW:
         report.warn(
             f"low confidence: far from what {scene.header.model} was trained on; "
@@ -125,18 +147,19 @@ def _warn_of_low_confidence(scene: "Scene", report: Report, name: str) -> None:
 
 
 def write_formats(
-    scene: "Scene",
+    scene: "Scene | ObjectScene",
     folder: Path,
     formats: Sequence[str],
     report: Report,
     *,
     name: str,
-    path: Literal["orbit", "spiral", "wiggle"] = "orbit",
+    path: "PathName" = "orbit",
     video: str = "orbit",
     frames: int = ORBIT_FRAMES,
     size: int | None = None,
-    quality: Literal["layers", "field"] = "layers",
+    quality: Literal["layers", "field"] | None = None,
     describe: str | None = None,
+    optional: Sequence[str] = (),
 ) -> None:
     """Write a scene in some formats into a folder that exists; adds to ``report.files``.
 
@@ -152,59 +175,116 @@ def write_formats(
         video: name of the videos, without ending.
         frames: of the videos.
         size: of the videos in pixels; the scene's own unless given.
-        quality: of the videos; see `unflat.scene.Scene.orbit`.
+        quality: of the videos of a photo's scene, see `unflat.scene.Scene.orbit`; ``layers`` unless
+            given. Objects are always rendered from their field.
         describe: a sentence for people who do not see it; from the name unless given.
-    """
-    from unflat.export import splats_from_layers, write_depth, write_mesh, write_splats
+        optional: formats that are left out, with a warning, if an object has no surface.
 
-    made = "a scene made from the picture" if scene.header.source else "a generated scene,"
-    describe = describe or f"{made} {name}"
+    Raises:
+        UserError: an object has no surface, or no layers.
+    """
+    from unflat.object_result import write_object_files
+    from unflat.object_scene import ObjectScene
+
+    what = "object" if isinstance(scene, ObjectScene) else "scene"
+    if quality == "layers" and what == "object":
+        raise UserError("--quality layers: objects are rendered from their field; drop the option.")
+    made = f"{what} made from the picture" if scene.header.source else f"generated {what},"
+    describe = describe or f"{'an' if made[0] == 'o' else 'a'} {made} {name}"
     square = None if size is None else (size, size)
+    film = None
     videos = [kind for kind in formats if kind in VIDEO_FORMATS]
     if videos:
-        with report.stage("render", total=frames, unit="views") as stage:
-
-            def told(done: int, _: int) -> None:
-                stage.advance(done - stage.done)
-
-            film = scene.orbit(path, frames, square, quality=quality, progress=told)
+        film = _film(scene, path, frames, square, quality or "layers", report)
         for kind in videos:
             film.save(folder / f"{video}.{kind}")
             report.files.append(f"{video}.{kind}")
-    meshes = [kind for kind in formats if kind in ("glb", "ply", "obj")]
+    files = {kind: _FILES[kind] for kind in formats if kind not in VIDEO_FORMATS}
+    if isinstance(scene, ObjectScene):
+        write_object_files(
+            scene,
+            folder,
+            files,
+            report,
+            name=name,
+            describe=describe,
+            info=_info(scene, report, name),
+            film=film if path == "orbit" else None,
+            optional=optional,
+        )
+    else:
+        _write_scene_files(scene, folder, files, report, name, describe)
+
+
+def _film(
+    scene: "Scene | ObjectScene",
+    path: "PathName",
+    frames: int,
+    size: tuple[int, int] | None,
+    quality: Literal["layers", "field"],
+    report: Report,
+) -> "Frames":
+    from unflat.object_scene import ObjectScene
+
+    with report.stage("render", total=frames, unit="views") as stage:
+
+        def told(done: int, _: int) -> None:
+            stage.advance(done - stage.done)
+
+        if isinstance(scene, ObjectScene):
+            return scene.orbit(path, frames, size, progress=told)
+        return scene.orbit(path, frames, size, quality=quality, progress=told)
+
+
+def _write_scene_files(
+    scene: "Scene",
+    folder: Path,
+    files: Mapping[str, str],
+    report: Report,
+    name: str,
+    describe: str,
+) -> None:
+    """Formats of a photo's scene that are no videos."""
+    from unflat.export import splats_from_layers, write_depth, write_mesh, write_splats
+
+    meshes = [kind for kind in files if kind in ("glb", "ply", "obj")]
     if meshes:
         with report.stage("mesh") as stage:
             mesh = scene.mesh()
             stage.note = f"{len(mesh.faces)} triangles, vertex colours"
             for kind in meshes:
-                write_mesh(mesh, folder / _FILES[kind], describe=describe)
-                report.files.append(_FILES[kind])
-    layered = [kind for kind in formats if kind in ("splat", "depth", "html")]
-    if not layered:
+                write_mesh(mesh, folder / files[kind], describe=describe)
+                report.files.append(files[kind])
+    if not any(kind in files for kind in ("splat", "depth", "html")):
         return
     with report.stage("layers"):
         height, width = scene.size
         layers = scene.layers((min(_LAYER_SIDE, height), min(_LAYER_SIDE, width)))
-    if "splat" in formats:
+    if "splat" in files:
         with report.stage("splats") as stage:
             splats = splats_from_layers(layers, scene.camera)
-            write_splats(splats, folder / "splats.ply")
+            write_splats(splats, folder / files["splat"])
             stage.note = f"{len(splats.centers)} splats"
-            report.files.append("splats.ply")
-    if "depth" in formats:
-        scale = write_depth(layers[0].depth, folder / "depth.png")
+            report.files.append(files["splat"])
+    if "depth" in files:
+        scale = write_depth(layers[0].depth, folder / files["depth"])
         report.figures["depth_units_per_level"] = scale
-        report.files += ["depth.png", "depth.npy"]
-    if "html" in formats:
+        report.files += [files["depth"], "depth.npy"]
+    if "html" in files:
         with report.stage("viewer"):
-            _write_viewer(scene, layers, folder / "viewer.html", report, name, describe)
-            report.files.append("viewer.html")
+            _write_viewer(scene, layers, folder / files["html"], report, name, describe)
+            report.files.append(files["html"])
 
 
-def write_preview(scene: "Scene", folder: Path) -> None:
+def write_preview(scene: "Scene | ObjectScene", folder: Path) -> None:
     """``input.png`` if the scene carries the photo it is of, and the strip ``preview.png``."""
     from unflat.export import colorize_disparity, preview_strip, write_png
+    from unflat.object_result import write_object_preview
+    from unflat.object_scene import ObjectScene
 
+    if isinstance(scene, ObjectScene):
+        write_object_preview(scene, folder)
+        return
     side = _PREVIEW_WIDTH // _PREVIEW_PICTURES
     front = scene.render(size=(side, side))
     label = "reconstruction" if scene.header.source else "front"
@@ -289,22 +369,26 @@ def _write_viewer(
 ) -> None:
     from unflat.export.viewer import write_viewer
 
-    header = scene.header
-    confidence = header.confidence if report.confidence is None else report.confidence
-    info = {
-        "picture": header.source or name,
-        "model": header.model,
-        "licence": header.licence,
-        "confidence": in_words(confidence),
-        "date": header.created,
-    }
     write_viewer(
         layers,
         scene.camera,
         path,
         title=name,
-        info=info,
+        info=_info(scene, report, name),
         max_angle_deg=math.degrees(scene.max_angle),
         pivot_depth=scene.pivot_depth,
         describe=describe,
     )
+
+
+def _info(scene: "Scene | ObjectScene", report: Report, name: str) -> dict[str, object]:
+    """What a viewer tells of where its scene came from."""
+    header = scene.header
+    confidence = header.confidence if report.confidence is None else report.confidence
+    return {
+        "picture" if header.source else "name": header.source or name,
+        "model": header.model,
+        "licence": header.licence,
+        "confidence": in_words(confidence),
+        "date": header.created,
+    }

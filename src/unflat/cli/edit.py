@@ -12,7 +12,7 @@ from unflat.cli.options import (
     Planned,
     Rendered,
     Speech,
-    names_of,
+    formats_of,
     require_range,
 )
 from unflat.errors import UserError
@@ -48,8 +48,8 @@ class Options(Speech, Planned, Placed, Rendered):
     scene: Annotated[Path, tyro.conf.Positional]
     """A scene.safetensors, or the result folder that holds one."""
     insert: Path
-    """What to put in: a mesh (glb, gltf, obj, ply, off, stl), or another scene, of which the
-    subject is taken."""
+    """What to put in: a mesh (glb, gltf, obj, ply, off, stl), an object's scene, or the scene of
+    another photo, of which the subject is taken."""
     at: str
     """Where: X,Y puts its underside on what is seen there, X,Y,Z its middle to that place. X: -1
     left to 1 right border of the picture; Y: -1 lower to 1 upper; Z: 0 farthest to 1 nearest, dark
@@ -67,7 +67,8 @@ class Options(Speech, Planned, Placed, Rendered):
     resolution: int = 128
     """Voxels along the longest side of an inserted mesh."""
     format: str | None = None
-    """Also write these, as in mp4,glb: mp4 webp glb ply obj splat depth."""
+    """Also write these, as in mp4,glb: mp4 webp (orbit: one of them) glb (or mesh) ply obj splat
+    depth."""
     size: int | None = None
     """Side of the orbit in pixels; the scene's own if not given."""
     frames: int = 72
@@ -78,7 +79,7 @@ def run(options: Options, terminal: Terminal) -> int:
     """Exit code of editing."""
     from unflat.result import FORMATS, check_formats, scene_file
 
-    formats = names_of(options.format, "--format", FORMATS) if options.format else ()
+    formats = formats_of(options.format, FORMATS) if options.format else ()
     check_formats(formats)
     require_range(options.frames, 2, 3600, "--frames", "pictures")
     require_range(options.size, 16, 2048, "--size", "pixels")
@@ -150,12 +151,14 @@ def _edited(
     from dataclasses import replace
 
     from unflat.data import read_object_mesh
+    from unflat.object_scene import ObjectScene, load_scene
     from unflat.scene import Scene
 
     with report.stage("load"):
         scene = Scene.load(source)
-        other = Scene.load(given) if given.suffix == ".safetensors" else read_object_mesh(given)
-    report.licences["inserted"] = other.header.licence if isinstance(other, Scene) else "not stated"
+        other = load_scene(given) if given.suffix == ".safetensors" else read_object_mesh(given)
+    known = isinstance(other, Scene | ObjectScene)
+    report.licences["inserted"] = other.header.licence if known else "not stated"
     seen = scene.nearness_at(placement.x, placement.y)
     if placement.stands:
         placement = replace(placement, nearness=seen)
@@ -166,7 +169,7 @@ def _edited(
     with report.stage("insert"):
         try:
             return scene.insert(
-                other,
+                other.field if isinstance(other, ObjectScene) else other,
                 placement,
                 resolution=options.resolution,
                 farthest=options.farthest,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from unflat.cli.options import Placed, Planned, Rendered, Speech, names_of
+from unflat.cli.options import Placed, Planned, Rendered, Speech, formats_of
 from unflat.terminal import Terminal
 
 
@@ -18,7 +18,7 @@ class Options(Speech, Planned, Placed, Rendered):
     """A scene.safetensors, or the result folder that holds one."""
     format: str = "glb"
     """Which, as in glb,splat: glb ply obj (meshes with vertex colours), splat, depth, mp4, webp,
-    html."""
+    html; or mesh, which is glb, and orbit, which is mp4 where it can be."""
     describe: str | None = None
     """A sentence for people who do not see the model, kept in the file."""
 
@@ -28,5 +28,5 @@ def run(options: Options, terminal: Terminal) -> int:
     from unflat.cli.written_scene import write
     from unflat.result import FORMATS
 
-    formats = names_of(options.format, "--format", FORMATS)
+    formats = formats_of(options.format, FORMATS)
     return write("export", options, formats, terminal, describe=options.describe)

@@ -16,7 +16,7 @@ from unflat.cli.options import (
     Sampled,
     Speech,
     Switch,
-    names_of,
+    formats_of,
     require_range,
 )
 from unflat.errors import UserError
@@ -52,7 +52,8 @@ class Options(Speech, Planned, Placed, Computed, Sampled):
     seed: int = 0
     """Of everything random; a scene depends on it and on its number alone."""
     format: str | None = None
-    """Also write these, as in mp4,ply: mp4 webp glb ply obj splat depth."""
+    """Also write these, as in mp4,ply: mp4 webp (orbit: one of them) glb (or mesh) ply obj splat
+    depth."""
     truncation: float | None = None
     """For generators of objects: 1 as learned, less is nearer to the average; 1 if not given."""
     size: int | None = None
@@ -136,7 +137,7 @@ def _check(options: Options) -> tuple[str, ...]:
     """The formats; refuses before work what would fail after it."""
     from unflat.result import FORMATS, check_formats
 
-    formats = names_of(options.format, "--format", FORMATS) if options.format else ()
+    formats = formats_of(options.format, FORMATS) if options.format else ()
     formats = tuple(dict.fromkeys((*formats, *_ALWAYS)))
     check_formats(formats)
     require_range(options.count, 1, 10**6, "--count", "scenes")

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unflat.cli.options import formats_of
 from unflat.errors import UserError
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
@@ -29,7 +30,7 @@ def run(options: "Options", path: Path, formats: tuple[str, ...], terminal: Term
     from unflat.cli.generate import refuse_others
     from unflat.collection import own_share, run_jobs
     from unflat.device import choose_device
-    from unflat.result import write_result
+    from unflat.result import FORMATS, write_result
     from unflat.systems.gan.pipeline import load
 
     _refuse_what_does_nothing(options)
@@ -67,6 +68,8 @@ def run(options: "Options", path: Path, formats: tuple[str, ...], terminal: Term
         f"unflat {versions()['unflat']}  {options.model} ({model.system}, {model.resolution} px)  "
         f"{device}  {options.count} objects, to {out}"
     )
+    asked = formats_of(options.format, FORMATS) if options.format else ()
+    optional = [kind for kind in formats if kind not in asked]  # an object may have no surface
     numbers = {job.name: number for number, job in enumerate(jobs)}
 
     def work(job: "Job", folder: Path, own: Report) -> None:
@@ -85,6 +88,7 @@ def run(options: "Options", path: Path, formats: tuple[str, ...], terminal: Term
             frames=options.frames,
             size=options.size,
             force=options.force,
+            optional=optional,
         )
 
     tally = run_jobs(own_share(jobs), out, work, report, force=options.force)

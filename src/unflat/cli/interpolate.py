@@ -12,7 +12,7 @@ from unflat.cli.options import (
     Placed,
     Planned,
     Speech,
-    names_of,
+    formats_of,
     require_range,
 )
 from unflat.report import Report
@@ -44,8 +44,8 @@ class Options(Speech, Planned, Placed, Computed, Modelled):
     """What is mixed: codes before rounding; the planes they become; or token after token is
     switched, so that each step is made of real codes."""
     format: str | None = None
-    """Of the videos: mp4 (needs the video extra), webp, or both; mp4 where it can be if not
-    given."""
+    """Of the videos: mp4 (needs the video extra), webp, or both; orbit, which is mp4 where it
+    can be, if not given."""
     size: int = 128
     """Side of the videos in pixels."""
     frames: int = 72
@@ -59,7 +59,7 @@ def run(options: Options, terminal: Terminal) -> int:
     from unflat.hub import find
     from unflat.result import VIDEO_FORMATS, check_formats, usual_video
 
-    videos = names_of(options.format or usual_video(), "--format", VIDEO_FORMATS)
+    videos = formats_of(options.format or usual_video(), VIDEO_FORMATS)
     check_formats(videos)
     require_range(options.count, 2, 1000, "--count", "scenes")
     require_range(options.frames, 2, 3600, "--frames", "pictures")

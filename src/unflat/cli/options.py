@@ -174,6 +174,23 @@ def names_of(text: str, option: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def formats_of(text: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    """What ``--format`` means: as `names_of`, where orbit is the usual video and mesh is glb.
+
+    Args:
+        text: what was given, as in "orbit,mesh".
+        known: formats that may be named.
+
+    Raises:
+        UserError: a name is not known.
+    """
+    from unflat.result import resolve_formats
+
+    words = (("orbit", "mp4"), ("mesh", "glb"))
+    also = tuple(word for word, meant in words if meant in known)
+    return resolve_formats(names_of(text, "--format", (*known, *also)))
+
+
 def require_range(
     value: float | int | None, lowest: float | int, highest: float | int, option: str, unit: str
 ) -> None:

@@ -15,7 +15,7 @@ from unflat.cli.options import (
     Planned,
     Speech,
     Switch,
-    names_of,
+    formats_of,
     require_range,
 )
 from unflat.errors import UserError
@@ -52,7 +52,8 @@ class Options(Speech, Planned, Placed, Computed, Modelled, Completing):
     example: Switch = False
     """Use a bundled photo, copied to unflat-example.png."""
     format: str | None = None
-    """Also write these, as in mp4,glb: mp4 webp glb ply obj splat depth."""
+    """Also write these, as in mp4,glb: mp4 webp (orbit: one of them) glb (or mesh) ply obj splat
+    depth."""
     fov_deg: float | None = None
     """Field of view across the picture, degrees; from the photo's own data or a usual one if not
     given."""
@@ -78,7 +79,7 @@ def run(options: Options, terminal: Terminal) -> int:
     from unflat.collection import Job, find_pictures
 
     inputs = _inputs(options)
-    formats = names_of(options.format, "--format", _formats()) if options.format else ()
+    formats = formats_of(options.format, _formats()) if options.format else ()
     _check(options, formats)
     jobs = find_pictures(inputs)
     many = len(jobs) > 1 or Path(inputs[0]).is_dir()

@@ -38,13 +38,13 @@ def write(
             terminal.line(f"would write {place}")
             terminal.object("plan", {"out": str(place)})
         return 0
-    from unflat.scene import Scene
+    from unflat.object_scene import load_scene
 
     report = Report(
         verb, inputs=[str(source)], settings={"formats": list(formats), **how}, listener=terminal
     )
     with report.stage("load"):
-        scene = Scene.load(source)
+        scene = load_scene(source)
     folder.mkdir(parents=True, exist_ok=True)
     name = source.resolve().parent.name
     write_formats(scene, folder, formats, report, name=name, video=video, **how)

@@ -19,7 +19,7 @@ from unflat.fields.planes import sample_plane, sample_triplane
 from unflat.fields.saved import SavedField, pack_field, unpack_field
 from unflat.fields.saved_object import pack_object_field, unpack_object_field
 from unflat.fields.siren import DistanceSirenField, SirenField
-from unflat.fields.slope import SlopeField
+from unflat.fields.slope import outward
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
 from unflat.fields.viewspace import (
     CanonicalField,
@@ -57,7 +57,6 @@ __all__ = [
     "Placed",
     "SavedField",
     "SirenField",
-    "SlopeField",
     "TriplaneField",
     "ViewSpaceDecoder",
     "ViewSpaceField",
@@ -67,6 +66,7 @@ __all__ = [
     "assumed_points",
     "contract",
     "mix",
+    "outward",
     "pack_field",
     "pack_object_field",
     "ray_limits",
