@@ -31,7 +31,6 @@ _OF_MESH = ("glb", "ply", "obj", "splat", "html")
 _PREVIEW_WIDTH = 1024
 _STILL_FRAMES = 12
 """Views that the viewer keeps for browsers without WebGL2."""
-_PREVIEW_SAMPLES = 32
 _SIDES = (("from the left", -45.0), ("from the right", 45.0), ("from behind", 180.0))
 
 
@@ -83,16 +82,15 @@ def write_object_preview(scene: ObjectScene, folder: Path) -> None:
         pictures.append(("input", scene.photo))
     count = len(pictures) + 1 + len(_SIDES) + 2
     size = (_PREVIEW_WIDTH // count, _PREVIEW_WIDTH // count)
-    front = scene.render(size=size, samples=_PREVIEW_SAMPLES)
+    front = scene.render(size=size)
     pictures.append(("front" if scene.photo is None else "reconstruction", front.rgb[0]))
     for label, degrees in _SIDES:
-        seen = scene.render(_turned(scene, degrees), size, _PREVIEW_SAMPLES)
+        seen = scene.render(_turned(scene, degrees), size)
         pictures.append((label, seen.rgb[0]))
     there = front.opacity[0] > 0.5
     nearness = torch.where(there, front.disparity[0] / front.opacity[0], torch.nan)
     pictures.append(("depth, near is bright", colorize_disparity(nearness)))
-    normals = scene.normals(size=size, samples=_PREVIEW_SAMPLES)
-    pictures.append(("normals, up is green", colorize_normals(normals[0])))
+    pictures.append(("normals, up is green", colorize_normals(scene.normals(size=size)[0])))
     write_png(preview_strip(pictures, _PREVIEW_WIDTH), folder / "preview.png")
 
 

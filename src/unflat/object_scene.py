@@ -31,8 +31,8 @@ from unflat.geometry.camera import Camera
 from unflat.geometry.rays import Rays, image_rays
 from unflat.geometry.turntable import swing, turntable
 from unflat.rendering.occupancy import OccupancyGrid
-from unflat.rendering.render import RenderOptions, RenderOutput, render, render_rays
-from unflat.rendering.sampling import box_limits, even_edges
+from unflat.rendering.render import RayOutput, RenderOptions, RenderOutput, render, render_rays
+from unflat.rendering.sampling import box_limits, even_edges, importance_edges, merge_edges
 from unflat.scene import Frames, PathName, Scene, SceneHeader
 from unflat.tensor_file import read_tensor_file, tensor_file_kind, write_tensor_file
 
@@ -149,7 +149,7 @@ class ObjectScene:
         Args:
             camera: the canonical one if absent.
             size: height and width in pixels; the scene's own if absent.
-            samples: half of the even intervals of a ray.
+            samples: as in `render`.
         """
         height, width = size or self.size
         views = self._views(camera)
@@ -160,7 +160,7 @@ class ObjectScene:
             strict=True,
         )
         far = max(self._reach(views[index : index + 1]) for index in range(views.batch_shape[0]))
-        normals = torch.cat([self._normals_along(*some, far, 2 * samples) for some in chunks])
+        normals = torch.cat([self._normals_along(*some, far, samples) for some in chunks])
         return normals.reshape(-1, height, width, 3).permute(0, 3, 1, 2)
 
     def orbit(
@@ -285,18 +285,24 @@ class ObjectScene:
         origins: Float[Tensor, "rays 3"],
         directions: Float[Tensor, "rays 3"],
         far: float,
-        count: int,
+        samples: int,
     ) -> Float[Tensor, "rays 3"]:
         near, leave = box_limits(origins, directions, self.bounds, 0.0, far)
-        edges = near[:, None] + (leave - near)[:, None] * even_edges(count, device=near.device)
-        light = render_rays(
-            self.field, origins[None], directions[None], edges[None], opaque_last=False
-        )
-        weights, place = light.weights[0].topk(min(_SLOPES, count))
+        edges = near[:, None] + (leave - near)[:, None] * even_edges(samples, device=near.device)
+        first = self._light(origins, directions, edges)
+        finer = importance_edges(edges, first.weights[0], samples - 1)
+        light = self._light(origins, directions, merge_edges(edges, finer))
+        weights, place = light.weights[0].topk(min(_SLOPES, 2 * samples))
         points = Rays(origins, directions).at(light.middles[0].gather(-1, place))
         slope = (weights[..., None] * outward(self.field, points[None])[0]).sum(-2)
         there = light.opacity[0, :, None] > 0.5
         return torch.where(there, functional.normalize(slope, dim=-1), 0.0)
+
+    def _light(self, origins: Tensor, directions: Tensor, edges: Tensor) -> RayOutput:
+        """Where the light of rays ends, as a batch of one."""
+        return render_rays(
+            self.field, origins[None], directions[None], edges[None], opaque_last=False
+        )
 
     def _views(self, camera: Camera | None) -> Camera:
         """A camera with a batch axis, where the field is; the canonical one if absent."""
