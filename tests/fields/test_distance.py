@@ -115,3 +115,12 @@ def test_the_slope_of_the_distance_can_be_differentiated(generator):
         )
 
     assert torch.autograd.gradgradcheck(distance, (points, planes))
+
+
+def test_without_an_alpha_light_reaches_the_surface_however_thick_it_is():
+    for beta in (0.01, 0.08):
+        density = LaplaceDensity(None, beta).double()
+        assert [name for name, _ in density.named_parameters()] == ["beta"]
+        distance = torch.linspace(0, 40 * beta, 200_001, dtype=torch.float64)
+        depth = torch.trapezoid(density(distance).detach(), distance)
+        assert float(torch.exp(-depth)) == pytest.approx(math.exp(-0.5), abs=1e-4)

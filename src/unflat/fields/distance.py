@@ -30,17 +30,27 @@ class LaplaceDensity(nn.Module):
     Psi is the distribution function of a Laplace distribution of scale beta: 1/2 at the surface,
     nearly 1 a few beta inside, nearly 0 a few beta outside. So matter is 1 / alpha dense, and the
     surface beta thick.
+
+    Nothing but habit holds an alpha that is learned to the distance: where it gets far smaller than
+    beta, light ends some beta outside of distance 0, which then is no surface that anybody sees.
+    With alpha = beta, as in VolSDF, the light that comes from outside reaches distance 0 by
+    exp(-1/2), however thick the surface is.
     """
 
-    def __init__(self, alpha: float = 1.0, beta: float = 0.1):
-        """First numbers, in world units."""
+    def __init__(self, alpha: float | None = 1.0, beta: float = 0.1):
+        """First numbers, in world units; without an alpha it is beta."""
         super().__init__()
-        self.alpha = nn.Parameter(torch.tensor(alpha))
+        self.alpha = None if alpha is None else nn.Parameter(torch.tensor(alpha))
         self.beta = nn.Parameter(torch.tensor(beta))
+
+    @property
+    def thinness(self) -> Float[Tensor, ""]:
+        """Alpha, or the beta that stands for it: 1 / density of matter."""
+        return self.beta if self.alpha is None else self.alpha
 
     def forward(self, distance: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """Density per world unit; at least 0."""
-        return self.share(distance) / self.alpha.clamp_min(LEAST)
+        return self.share(distance) / self.thinness.clamp_min(LEAST)
 
     def share(self, distance: Float[Tensor, "*points"]) -> Float[Tensor, "*points"]:
         """Psi(-d): how much of a point is inside, in [0, 1]."""
@@ -56,7 +66,7 @@ class LaplaceDensity(nn.Module):
     @torch.no_grad()
     def hold(self) -> None:
         """Brings both numbers back to where they mean something; after an optimizer's step."""
-        self.alpha.clamp_(min=LEAST)
+        self.thinness.clamp_(min=LEAST)
         self.beta.clamp_(min=LEAST)
 
 

@@ -154,7 +154,7 @@ def _siren(about: dict[str, Any], tensors: dict[str, Tensor]) -> FilmSiren:
 
 
 def _density(tensors: dict[str, Tensor]) -> LaplaceDensity:
-    density = LaplaceDensity()
+    density = LaplaceDensity(1.0 if "density.alpha" in tensors else None)
     density.load_state_dict(_under("density.", tensors))
     return density
 

@@ -327,7 +327,7 @@ class GanRecipe:
                 module.after_step()
             elif isinstance(module, LaplaceDensity):
                 module.hold()
-                figures |= {"alpha": module.alpha.item(), "beta": module.beta.item()}
+                figures |= {"alpha": module.thinness.item(), "beta": module.beta.item()}
             elif isinstance(module, PoseAugment):
                 module.after_step(step)
                 figures["changed"] = module.probability.item()

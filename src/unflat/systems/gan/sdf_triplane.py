@@ -60,8 +60,9 @@ class Config:
     """Features of the critic at full side."""
     critic_widest: int = 512
     """Most of them."""
-    alpha: float = 1.0
-    """1 / density of matter at first, world units."""
+    alpha: float | None = 1.0
+    """1 / density of matter at first, world units; None: always beta, so that distance 0 is where
+    light ends."""
     beta: float = 0.1
     """Thickness of a surface at first, world units."""
     density_lr: float = 1.0
@@ -108,7 +109,7 @@ def small() -> Config:
         keep_coarse=False,
         critic_width=24,
         critic_widest=128,
-        alpha=0.02,
+        alpha=None,
         beta=0.05,
         density_lr=0.03,
         surface_cells=12,
@@ -137,7 +138,7 @@ def tiny() -> Config:
         keep_coarse=False,
         critic_width=24,
         critic_widest=64,
-        alpha=0.02,
+        alpha=None,
         beta=0.05,
         density_lr=0.03,
         surface_cells=8,

@@ -39,7 +39,7 @@ class Body(nn.Module):
         """A body with its first weights."""
         super().__init__()
         self.network = FilmSiren(config.width, config.depth, out=8)
-        self.density, self.codes = LaplaceDensity(0.02, 0.05), self.network.film_layers
+        self.density, self.codes = LaplaceDensity(None, 0.05), self.network.film_layers
         self.register_buffer("box", torch.tensor([[-1.0], [1.0]]).expand(2, 3) * config.half_side)
 
     def forward(self, codes: Tensor) -> Form:

@@ -27,7 +27,7 @@ class DistanceAdapter:
             return f"planes are {field.planes.dtype}; it takes float32 and bfloat16"
         for name, part in (
             ("decoder", field.decoder.into.weight),
-            ("density", field.density.alpha),
+            ("density", field.density.thinness),
         ):
             if part.dtype != torch.float32:
                 return f"the {name} is {part.dtype}; it takes float32"
@@ -38,7 +38,7 @@ class DistanceAdapter:
     def tensors(self, field: DistanceTriplaneField) -> dict[str, Tensor]:
         """Planes, the two layers as they are used, and the density's two numbers likewise."""
         into, into_bias, out, out_bias = field.decoder.layers()
-        numbers = torch.stack([field.density.alpha, field.density.beta])
+        numbers = torch.stack([field.density.thinness, field.density.beta])
         return {
             "table": field.planes,
             "into": into,
