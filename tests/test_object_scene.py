@@ -14,7 +14,15 @@ from made_figure import BALL, BLUE, GREEN, RADIUS, RED, YELLOW, Cloud, Figure, f
 from unflat.data.voxelize import voxels_of_field
 from unflat.errors import UserError
 from unflat.export import colorize_normals, mesh_report, to_uint8
-from unflat.fields import FeatureDecoder, TriplaneField, VoxelField
+from unflat.fields import (
+    DistanceDecoder,
+    DistanceTriplaneField,
+    FeatureDecoder,
+    LaplaceDensity,
+    PaletteField,
+    TriplaneField,
+    VoxelField,
+)
 from unflat.geometry import Camera, look_at, orbit_coordinates
 from unflat.geometry.rays import image_rays
 from unflat.object_scene import FORMAT, ObjectScene, load_scene
@@ -109,6 +117,17 @@ def test_normals_point_out_of_the_surface():
     assert (painted[top.numpy()][:, 1] > 240).all(), "green looks up"
 
 
+def test_depth_of_what_is_translucent_is_where_it_stops_light():
+    density, near, far = 0.6, 2.0, 4.0
+    box = torch.tensor([[-9.0, -9.0, -1.0], [9.0, 9.0, 1.0]])
+    slab = VoxelField(torch.full((1, 2, 2, 2), density), torch.zeros(1, 3, 2, 2, 2), box)
+    found = scene(slab, front_camera(0.0, 0.0)).depth((3, 3))[1, 1]
+    way = np.linspace(0, far - near, 100_001)
+    stopped = density * np.exp(-density * way)
+    expected = stopped.sum() / (stopped / (near + way)).sum()
+    assert float(found) == pytest.approx(expected, rel=1e-3)
+
+
 def uv_grid(side: int) -> torch.Tensor:
     place = (torch.arange(side) + 0.5) / side
     v, u = torch.meshgrid(place, place, indexing="ij")
@@ -187,11 +206,32 @@ def triplane() -> TriplaneField:
     return TriplaneField(2 * torch.randn(1, 3, 8, 16, 16), FeatureDecoder(8, 16), box)
 
 
-@pytest.mark.parametrize("kind", ["triplane", "voxels"])
+def palette() -> PaletteField:
+    torch.manual_seed(0)
+    box = torch.tensor([[-0.6] * 3, [0.6] * 3])
+    choices = DistanceTriplaneField(
+        2 * torch.randn(1, 3, 8, 16, 16), DistanceDecoder(8, 16, 4), LaplaceDensity(0.02, 0.01), box
+    )
+    return PaletteField(choices, torch.rand(1, 4, 3))
+
+
+def test_a_generator_s_distances_have_a_mesh_in_the_palette_s_colours():
+    field = palette()
+    mesh = scene(field).mesh(24)
+    assert mesh_report(mesh).watertight
+    off = field.distance(torch.from_numpy(mesh.vertices)[None])[0].detach()
+    inner = (np.abs(mesh.vertices) < 0.59).all(1)
+    assert float(off[torch.from_numpy(inner)].abs().median()) < 0.02
+    low, high = field.palette.amin(1)[0], field.palette.amax(1)[0]
+    colors = torch.from_numpy(mesh.colors) / 255
+    assert bool(((colors > low - 0.01) & (colors < high + 0.01)).all())
+
+
+@pytest.mark.parametrize("kind", ["triplane", "palette", "voxels"])
 def test_a_file_holds_all_of_it(tmp_path, voxels, kind):
     picture = torch.rand(3, 20, 20, generator=torch.Generator().manual_seed(0))
     made = ObjectScene(
-        {"triplane": triplane, "voxels": lambda: voxels}[kind](),
+        {"triplane": triplane, "palette": palette, "voxels": lambda: voxels}[kind](),
         HEADER,
         front_camera(0.4),
         size=(24, 32),

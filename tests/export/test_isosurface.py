@@ -104,6 +104,20 @@ def test_colours_are_those_of_the_part_beneath(mesh):
     assert np.abs(mesh.colors[sure] - expected[sure]).max() <= 1
 
 
+def test_colours_are_asked_below_the_surface():
+    class Apple(Figure):
+        """Blue around, red from a fifth of a cell below the surface on."""
+
+        def forward(self, points, directions=None):
+            density, _ = super().forward(points)
+            below = self.distance(points) < -0.2 * CELL
+            colors = points.new_tensor([BLUE, RED])[below.long()]
+            return FieldOutput(density, colors)
+
+    colors = mesh_of_field(Apple(), RESOLUTION).colors
+    assert (np.abs(colors - np.array(RED) * 255).max(-1) <= 1).mean() > 0.95
+
+
 def test_floating_parts_are_kept_and_counted(mesh):
     report = mesh_report(mesh)
     assert report.parts == 2
