@@ -210,14 +210,14 @@ def palette() -> PaletteField:
     torch.manual_seed(0)
     box = torch.tensor([[-0.6] * 3, [0.6] * 3])
     choices = DistanceTriplaneField(
-        2 * torch.randn(1, 3, 8, 16, 16), DistanceDecoder(8, 16, 4), LaplaceDensity(0.02, 0.01), box
+        2 * torch.randn(1, 3, 8, 4, 4), DistanceDecoder(8, 16, 4), LaplaceDensity(0.02, 0.01), box
     )
     return PaletteField(choices, torch.rand(1, 4, 3))
 
 
 def test_a_generator_s_distances_have_a_mesh_in_the_palette_s_colours():
     field = palette()
-    mesh = scene(field).mesh(24)
+    mesh = scene(field).mesh(40)
     assert mesh_report(mesh).watertight
     off = field.distance(torch.from_numpy(mesh.vertices)[None])[0].detach()
     inner = (np.abs(mesh.vertices) < 0.59).all(1)
