@@ -129,7 +129,8 @@ def test_every_weight_has_one_learning_rate(name):
 
 
 def test_a_run_goes_through_its_parts():
-    recipe = recipe_of("sdf_triplane", sphere=0.1, reconstruction=0.4)
+    recipe = recipe_of("sdf_triplane", sphere=0.1, reconstruction=0.4, kept=0.5, lr=5.0)
+    assert [recipe.lr_factor(p) for p in (0.0, 0.25, 0.5, 0.9)] == pytest.approx([5, 3, 1, 1])
     assert set(a_step(recipe, 0.05)) == {"loss", "sphere"}
     reconstructs = set(a_step(recipe, 0.3))
     assert {"color", "mask", "eikonal"} <= reconstructs

@@ -28,8 +28,9 @@ class Options(TrainingOptions):
 
     system: str | None = None
     """Which one, as in sdf_triplane, eg3d, pigan; unflat models list --systems tells them apart."""
-    preset: Literal["tiny", "small", "paper"] | None = None
-    """Size of the networks and of the pictures; small if not given."""
+    preset: Literal["tiny", "start", "small", "paper"] | None = None
+    """Size of the networks and of the pictures; small if not given. start is small, reconstructing
+    known objects alone: what small may begin from, with --init."""
     split: str | None = None
     """Of posed objects; train if not given."""
     resolution: int | None = None
@@ -79,7 +80,12 @@ def run(options: Options, terminal: Terminal) -> int:
     rank, world_size = process_rank()
     try:
         batches = PosedBatches(
-            views, config.batch_size, seed=config.seed, rank=rank, world_size=world_size
+            views,
+            config.batch_size,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+            together=parts.start.views,
         )
     except ValueError as error:
         raise UserError(f"--batch-size: {error}.") from error
@@ -165,10 +171,11 @@ def _require_enough(system: str, views: "PosedViews", parts: "Parts") -> None:
             f"{views.name}: its pictures have no masks, which {system} learns from; give pictures "
             "with alpha, or objects on white in the layout of SRN."
         )
-    if parts.start.reconstruction and len(views.names) == len(views.images):
+    start = parts.start
+    if (start.reconstruction or start.kept) and len(views.names) == len(views.images):
         raise UserError(
             f"{views.name}: nobody knows which of its pictures show the same object, so nothing "
-            'can be reconstructed; set "reconstruction" to 0 by --config.'
+            'can be reconstructed; set "reconstruction" and "kept" to 0 by --config.'
         )
 
 

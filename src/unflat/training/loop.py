@@ -42,7 +42,7 @@ from unflat.training.feeding import Feeder
 from unflat.training.guard import LastGood
 from unflat.training.means import RunningMeans
 from unflat.training.randomness import first_samples, split_batch, step_generator, step_seed
-from unflat.training.recipe import BatchSource, Recipe
+from unflat.training.recipe import BatchSource, Paced, Recipe
 from unflat.training.run_folder import make_folder, read_run, refuse_used, versions, write_run
 from unflat.training.schedule import lr_factor, run_progress
 from unflat.training.stop import StopWish, stop_signals
@@ -231,6 +231,8 @@ class _Run:
             schedule=self.config.schedule,
             final_fraction=self.config.final_lr_fraction,
         )
+        if isinstance(self.recipe, Paced):
+            self.lr *= self.recipe.lr_factor(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * group["lr_scale"]
         self.optimizer.step()

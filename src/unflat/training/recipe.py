@@ -53,6 +53,15 @@ class Recipe(Protocol):
         ...
 
 
+@runtime_checkable
+class Paced(Protocol):
+    """A recipe whose parts learn at different rates; an optional ability."""
+
+    def lr_factor(self, progress: float) -> float:
+        """What the learning rate is multiplied by, at a share of the run; above 0."""
+        ...
+
+
 def decay_groups(network: nn.Module) -> list[dict[str, Any]]:
     """Groups for AdamW: matrices and kernels decay; biases, norms and positions do not."""
     decayed, free = [], []

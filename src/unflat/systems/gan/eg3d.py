@@ -7,7 +7,7 @@ picture beside the small one, enlarged, so that both agree. The published planes
 pair; these are three different ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -20,7 +20,7 @@ from unflat.nn.stylegan import MappingNetwork, SuperResolution, SynthesisNetwork
 from unflat.rendering import Casting
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
-from unflat.systems.gan.recipe import Parts, Start
+from unflat.systems.gan.recipe import Parts, Start, reconstructing
 from unflat.systems.gan.terms import DensityVariationTerm
 from unflat.training import TrainConfig
 
@@ -73,6 +73,14 @@ class Config:
     """Share of made pictures whose generator is told another camera, at the end."""
     reconstruction: float = 0.0
     """Share of the run in which known objects are reconstructed first; 0 in the paper."""
+    start_lr: float = 1.0
+    """Learning rate of what comes before the game, as a multiple of the game's."""
+    start_noise: float = 0.1
+    """Added to the latents of known objects."""
+    kept: float = 0.0
+    """Share of a batch that goes on to be reconstructed in the game."""
+    views: int = 1
+    """Pictures in a row that show the same object, for runs that only reconstruct."""
 
 
 def paper() -> Config:
@@ -89,7 +97,7 @@ def small() -> Config:
         style_dim=192,
         plane_side=64,
         plane_channels=16,
-        plane_base=2048,
+        plane_base=1024,
         plane_widest=128,
         hidden=32,
         features=16,
@@ -101,6 +109,8 @@ def small() -> Config:
         critic_widest=128,
         r1_every=8,
         reconstruction=0.5,
+        start_lr=6.0,
+        kept=0.25,
     )
 
 
@@ -125,14 +135,23 @@ def tiny() -> Config:
         critic_widest=64,
         r1_every=8,
         reconstruction=0.4,
+        start_lr=6.0,
+        kept=0.25,
     )
 
 
-PRESETS = {"tiny": tiny, "small": small, "paper": paper}
+def start() -> Config:
+    """`small`, reconstructing alone, several pictures of an object at once: to play from."""
+    return replace(small(), reconstruction=1.0, start_lr=1.0, views=4)
+
+
+PRESETS = {"tiny": tiny, "start": start, "small": small, "paper": paper}
 
 
 def training(config: Config) -> TrainConfig:
     """How the paper trains it."""
+    if config.views > 1:
+        return reconstructing()
     batch = 32 if config.resolution > 32 else 16
     return TrainConfig(
         steps=780_000,  # 25 million pictures
@@ -213,6 +232,12 @@ def build(config: Config) -> Parts:
             swap=config.swap,
             blur=10.0,
         ),
-        start=Start(reconstruction=config.reconstruction),
+        start=Start(
+            reconstruction=config.reconstruction,
+            lr=config.start_lr,
+            noise=config.start_noise,
+            kept=config.kept,
+            views=config.views,
+        ),
         terms=(DensityVariationTerm(),),
     )

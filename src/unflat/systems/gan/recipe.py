@@ -5,6 +5,7 @@ pictures are reconstructed from a latent of each object (where asked for), then 
 play. One batch of made pictures teaches both players in a step.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,6 +33,7 @@ from unflat.systems.gan.game import (
 )
 from unflat.systems.gan.generator import Form, Generator, Made
 from unflat.systems.gan.terms import Moment, Term, sphere_cost
+from unflat.training.config import TrainConfig
 from unflat.training.distribution import mean_over_processes
 from unflat.training.randomness import rand_per_sample, randn_per_sample
 
@@ -52,8 +54,11 @@ class Start:
     there is no time for an adversarial run from nothing."""
     noise: float = 0.3
     """Standard deviation of what is added to such a latent, so that its neighbours are like it."""
-    kept: float = 0.25
+    kept: float = 0.0
     """Share of a batch that goes on to be reconstructed while the players meet."""
+    lr: float = 1.0
+    """Learning rate at first as a multiple of the game's; it comes down to the game's meanwhile.
+    What is known can be learned much faster than what a critic says."""
     views: int = 1
     """How many pictures in a row show the same object. Several cost less than as many objects, and
     are for runs that do nothing but reconstruct: a critic would tell such batches by that."""
@@ -81,6 +86,20 @@ class Parts:
     """Where made pictures are seen from; None: from where other pictures of the set are."""
 
 
+def reconstructing() -> TrainConfig:
+    """How a run is run that does nothing but reconstruct: by steps with some memory."""
+    return TrainConfig(
+        steps=10_000,
+        batch_size=32,
+        lr=1.5e-2,
+        betas=(0.9, 0.99),
+        weight_decay=0.0,
+        clip_norm=0.0,
+        warmup_steps=50,
+        ema_decay=0.998,
+    )
+
+
 class GanRecipe:
     """Generator, critic and their game, as the training loop wants them."""
 
@@ -96,15 +115,18 @@ class GanRecipe:
         Raises:
             ValueError: a start by reconstruction without objects.
         """
-        if parts.start.reconstruction and objects < 1:
-            raise ValueError("a start by reconstruction needs to know which object is seen")
+        knows = parts.start.reconstruction > 0 or parts.start.kept > 0
+        if knows and objects < 1:
+            raise ValueError(
+                "to be reconstructed, objects must be known: which picture shows which"
+            )
         self.system, self.config, self.parts = system, config, parts
         self.generator, self.game, self.start = parts.generator, parts.game, parts.start
         if parts.start.views > 1 and parts.start.sphere + parts.start.reconstruction < 1:
             raise ValueError("several views in a row are for runs that only reconstruct")
         modules: dict[str, nn.Module] = {"generator": self.generator, "critic": parts.critic}
         modules["terms"] = nn.ModuleList(t for t in parts.terms if isinstance(t, nn.Module))
-        if parts.start.reconstruction:
+        if knows:
             modules["latents"] = nn.Embedding(objects, self.generator.latent_dim)
         self.augment: PoseAugment | None = None
         if self.game.augment:  # once the blur is gone, as nerf-from-image does
@@ -130,6 +152,13 @@ class GanRecipe:
             if weights
         ]
 
+    def lr_factor(self, progress: float) -> float:
+        """Above 1 before the game, see `Start`; 1 in it."""
+        before = self.start.sphere + self.start.reconstruction
+        if progress >= before:
+            return 1.0
+        return 1 + (self.start.lr - 1) * 0.5 * (1 + math.cos(math.pi * progress / before))
+
     # -- a step ----------------------------------------------------------------------------------
 
     def step(
@@ -147,7 +176,7 @@ class GanRecipe:
             whole = 1 - start.sphere - start.reconstruction
             share = (progress - start.sphere - start.reconstruction) / whole
             terms = self._play(batch, draws, share)
-            kept = round(start.kept * len(batch["image"])) if start.reconstruction else 0
+            kept = round(start.kept * len(batch["image"]))
             if kept:
                 terms |= self._reconstruct(batch, draws, kept, 1.0, with_terms=False)
         loss = torch.stack([value for name, value in terms.items() if name[0] != "_"]).sum()

@@ -7,7 +7,7 @@ planes and palette alone, a critic that sees the mask and is told the camera. No
 what is rendered is the picture, so views agree exactly.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -21,7 +21,7 @@ from unflat.nn.stylegan import MappingNetwork, SynthesisNetwork
 from unflat.rendering import Casting
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
-from unflat.systems.gan.recipe import Parts, Start
+from unflat.systems.gan.recipe import Parts, Start, reconstructing
 from unflat.systems.gan.terms import PathLengthTerm, SurfaceTerm
 from unflat.training import TrainConfig
 
@@ -79,6 +79,14 @@ class Config:
     """Share of the run in which the surface becomes a ball."""
     reconstruction: float = 0.0
     """Share of the run in which known objects are reconstructed first; 0 in the paper."""
+    start_lr: float = 1.0
+    """Learning rate of what comes before the game, as a multiple of the game's."""
+    start_noise: float = 0.1
+    """Added to the latents of known objects."""
+    kept: float = 0.0
+    """Share of a batch that goes on to be reconstructed in the game."""
+    views: int = 1
+    """Pictures in a row that show the same object, for runs that only reconstruct."""
     augment: float = 0.0
     """Largest probability of turned, scaled and moved pictures, their cameras along with them; 0 in
     the paper for ShapeNet, 0.8 for pictures of the wild and CARLA."""
@@ -101,7 +109,7 @@ def small() -> Config:
         style_dim=192,
         plane_side=64,
         plane_channels=16,
-        plane_base=2048,
+        plane_base=1024,
         plane_widest=128,
         hidden=32,
         coarse=16,
@@ -118,6 +126,8 @@ def small() -> Config:
         path_share=0.25,
         sphere=0.005,
         reconstruction=0.5,
+        start_lr=6.0,
+        kept=0.25,
     )
 
 
@@ -147,10 +157,17 @@ def tiny() -> Config:
         path_share=0.25,
         sphere=0.02,
         reconstruction=0.4,
+        start_lr=6.0,
+        kept=0.25,
     )
 
 
-PRESETS = {"tiny": tiny, "small": small, "paper": paper}
+def start() -> Config:
+    """`small`, reconstructing alone, several pictures of an object at once: to play from."""
+    return replace(small(), sphere=0.01, reconstruction=0.99, start_lr=1.0, views=4)
+
+
+PRESETS = {"tiny": tiny, "start": start, "small": small, "paper": paper}
 
 
 @runtime_checkable
@@ -165,6 +182,8 @@ class Pictured(Protocol):
 
 def training(config: Pictured) -> TrainConfig:
     """How the paper trains it; its 300,000 iterations are 150,000 of each player."""
+    if getattr(config, "views", 1) > 1:
+        return reconstructing()
     batch = 32 if config.resolution > 32 else 16
     return TrainConfig(
         steps=150_000,
@@ -242,5 +261,9 @@ def build(config: Config) -> Parts:
             sphere=config.sphere,
             radius=0.6 * config.half_side,
             reconstruction=config.reconstruction,
+            lr=config.start_lr,
+            noise=config.start_noise,
+            kept=config.kept,
+            views=config.views,
         ),
     )
