@@ -152,8 +152,10 @@ def test_a_frame_is_the_picture_from_its_pose(path):
     assert film.images.shape == (4, 32, 40, 3)
     for pose, image in zip(made.path(path, 4), film.images, strict=True):
         camera = Camera(camera_to_world=pose[None], intrinsics=made.camera.intrinsics)
-        expected = to_uint8(made.render(camera, (32, 40)).rgb[0])
+        expected = to_uint8(made.render(camera, (32, 40), made.quick_samples).rgb[0])
         assert np.abs(image.astype(int) - expected).max() <= 1
+        still = to_uint8(made.render(camera, (32, 40)).rgb[0])
+        assert np.square(image.astype(float) - still).mean() < 8.0, "39 dB to many samples"
     different = np.abs(film.images[1].astype(int) - film.images[0]).mean()
     assert different > 3, "the camera moves"
 
@@ -177,7 +179,8 @@ def test_a_camera_that_looks_past_the_middle_still_begins_every_path():
     for path in ("orbit", "spiral", "wiggle"):
         torch.testing.assert_close(made.path(path, 5)[0], pose[0])
     first = made.orbit("orbit", 3).images[0]
-    assert np.abs(first.astype(int) - to_uint8(made.render().rgb[0])).max() <= 1
+    still = to_uint8(made.render(samples=made.quick_samples).rgb[0])
+    assert np.abs(first.astype(int) - still).max() <= 1
 
 
 def test_orthographic_cameras_see_the_object():
@@ -198,6 +201,20 @@ def test_voxels_render_and_mesh(voxels):
     report = mesh_report(made.mesh(48, level=100.0))  # half of the figure's density
     assert report.watertight
     assert report.volume == pytest.approx(mesh_report(exact.mesh(48)).volume, rel=0.05)
+
+
+def test_films_see_thin_shells_of_voxels():
+    density = torch.zeros(1, 64, 64, 64)
+    density[:, 43:44, 12:52, 12:52] = 300.0  # a plate of one voxel, seen from the front
+    box = torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+    plate = scene(VoxelField(density, torch.zeros(1, 3, 64, 64, 64), box), front_camera(0.0, 0.1))
+    assert plate.quick_samples == 32
+    still = plate.render(samples=256).opacity
+    assert float(still.mean()) > 0.1
+    quick = plate.render(samples=plate.quick_samples).opacity
+    assert float((quick - still).abs().mean()) < 0.005
+    few = plate.render(samples=8).opacity
+    assert float((few - still).abs().mean()) > 0.01, "there are too few"
 
 
 def triplane() -> TriplaneField:

@@ -23,7 +23,7 @@ from unflat.export import (
     write_splats,
 )
 from unflat.geometry import Camera, turn_around
-from unflat.object_scene import ObjectScene
+from unflat.object_scene import ObjectScene, depth_of
 from unflat.report import Report
 from unflat.scene import Frames
 
@@ -31,6 +31,8 @@ _OF_MESH = ("glb", "ply", "obj", "splat", "html")
 _PREVIEW_WIDTH = 1024
 _STILL_FRAMES = 12
 """Views that the viewer keeps for browsers without WebGL2."""
+_NORMAL_SAMPLES = 32
+"""Slopes are asked on the surface, which takes more to find than its colours do."""
 _SIDES = (("from the left", -45.0), ("from the right", 45.0), ("from behind", 180.0))
 
 
@@ -63,13 +65,31 @@ def write_object_files(
         UserError: it has no surface, and a format that needs one is not optional.
     """
     of_mesh = {kind: file for kind, file in files.items() if kind in _OF_MESH}
-    if of_mesh:
-        mesh = _mesh(scene, of_mesh, report, name, optional)
-        if mesh is not None:
-            _write_of_mesh(scene, mesh, folder, of_mesh, report, name, describe, info, film)
+    mesh = _mesh(scene, of_mesh, report, name, optional) if of_mesh else None
+    if mesh is not None:
+        _write_of_mesh(mesh, folder, files, report, describe)
+    with_page = mesh is not None and "html" in files
+    if not with_page and "depth" not in files:
+        return
+    with report.stage("front"):
+        front = scene.render()
+    if mesh is not None and with_page:
+        images = [] if film is None else list(film.images)
+        with report.stage("viewer"):
+            write_mesh_viewer(
+                mesh,
+                scene.camera,
+                folder / files["html"],
+                title=name,
+                info=info,
+                picture=front.rgb[0],
+                pivot=scene.pivot,
+                frames=images[:: max(1, -(-len(images) // _STILL_FRAMES))],
+                describe=describe,
+            )
+        report.files.append(files["html"])
     if "depth" in files:
-        with report.stage("depth"):
-            scale = write_depth(scene.depth(), folder / files["depth"])
+        scale = write_depth(depth_of(front)[0], folder / files["depth"])
         report.figures["depth_units_per_level"] = scale
         report.files += [files["depth"], Path(files["depth"]).with_suffix(".npy").name]
 
@@ -82,15 +102,17 @@ def write_object_preview(scene: ObjectScene, folder: Path) -> None:
         pictures.append(("input", scene.photo))
     count = len(pictures) + 1 + len(_SIDES) + 2
     size = (_PREVIEW_WIDTH // count, _PREVIEW_WIDTH // count)
-    front = scene.render(size=size)
+    samples = scene.quick_samples
+    front = scene.render(size=size, samples=samples)
     pictures.append(("front" if scene.photo is None else "reconstruction", front.rgb[0]))
     for label, degrees in _SIDES:
-        seen = scene.render(_turned(scene, degrees), size)
+        seen = scene.render(_turned(scene, degrees), size, samples)
         pictures.append((label, seen.rgb[0]))
-    there = front.opacity[0] > 0.5
-    nearness = torch.where(there, front.disparity[0] / front.opacity[0], torch.nan)
+    depth = depth_of(front)[0]
+    nearness = torch.where(depth.isfinite(), 1 / depth, torch.nan)
     pictures.append(("depth, near is bright", colorize_disparity(nearness)))
-    pictures.append(("normals, up is green", colorize_normals(scene.normals(size=size)[0])))
+    normals = scene.normals(size=size, samples=max(samples, _NORMAL_SAMPLES))
+    pictures.append(("normals, up is green", colorize_normals(normals[0])))
     write_png(preview_strip(pictures, _PREVIEW_WIDTH), folder / "preview.png")
 
 
@@ -118,17 +140,9 @@ def _mesh(
 
 
 def _write_of_mesh(
-    scene: ObjectScene,
-    mesh: Mesh,
-    folder: Path,
-    files: Mapping[str, str],
-    report: Report,
-    name: str,
-    describe: str,
-    info: Mapping[str, object],
-    film: Frames | None,
+    mesh: Mesh, folder: Path, files: Mapping[str, str], report: Report, describe: str
 ) -> None:
-    """All that is made from its surface."""
+    """All files that hold its surface, but for the page."""
     for kind in ("glb", "ply", "obj"):
         if kind in files:
             write_mesh(mesh, folder / files[kind], describe=describe)
@@ -139,21 +153,6 @@ def _write_of_mesh(
             write_splats(splats, folder / files["splat"])
             stage.note = f"{len(splats.centers)} splats, one for each vertex"
         report.files.append(files["splat"])
-    if "html" in files:
-        with report.stage("viewer"):
-            images = [] if film is None else list(film.images)
-            write_mesh_viewer(
-                mesh,
-                scene.camera,
-                folder / files["html"],
-                title=name,
-                info=info,
-                picture=scene.render().rgb[0],
-                pivot=scene.pivot,
-                frames=images[:: max(1, -(-len(images) // _STILL_FRAMES))],
-                describe=describe,
-            )
-        report.files.append(files["html"])
 
 
 def _turned(scene: ObjectScene, degrees: float) -> Camera:
