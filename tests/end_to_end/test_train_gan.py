@@ -71,7 +71,8 @@ def test_a_generator_makes_objects(unflat: Run, objects: Path, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     made = tmp_path / "made"
-    assert Image.open(made / "grid.png").size[0] > 300
+    with Image.open(made / "grid.png") as grid:
+        assert grid.size[0] > 300
     header = json.loads((made / "object-01" / "report.json").read_text())
     assert header["settings"]["truncation"] == 0.5
     assert (made / "object-00" / "scene.safetensors").stat().st_size > 1000
