@@ -50,6 +50,8 @@ class Config:
     """Width of the decoder."""
     colors: int = 10
     """Of a palette."""
+    palette_lr: float = 1.0
+    """Learning rate of the palette's last layer as a share of the generator's."""
     coarse: int = 64
     """Samples of a ray."""
     fine: int = 64
@@ -118,6 +120,7 @@ def small() -> Config:
         critic_width=24,
         critic_widest=128,
         alpha=None,
+        palette_lr=0.1,
         beta=0.05,
         density_lr=0.03,
         surface_cells=12,
@@ -149,6 +152,7 @@ def tiny() -> Config:
         critic_width=24,
         critic_widest=64,
         alpha=None,
+        palette_lr=0.1,
         beta=0.05,
         density_lr=0.03,
         surface_cells=8,
@@ -211,7 +215,9 @@ class Body(nn.Module):
             base=config.plane_base,
             widest=config.plane_widest,
         )
-        self.palette = PaletteNetwork(config.style_dim, config.colors)
+        self.palette = PaletteNetwork(
+            config.style_dim, config.colors, last_lr_multiplier=config.palette_lr
+        )
         self.decoder = DistanceDecoder(config.plane_channels, config.hidden, config.colors)
         self.density = LaplaceDensity(config.alpha, config.beta)
         self.codes = self.synthesis.codes + 1
