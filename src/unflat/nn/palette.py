@@ -33,29 +33,20 @@ class PaletteNetwork(nn.Module):
     The layers come in two residual pairs; then there are two more that know nothing of the style.
     """
 
-    def __init__(
-        self,
-        style_dim: int,
-        colors: int,
-        *,
-        width: int | None = None,
-        last_lr_multiplier: float = 1.0,
-    ):
+    def __init__(self, style_dim: int, colors: int, *, width: int | None = None):
         """A network with its first weights.
 
         Args:
             style_dim: numbers of a style.
             colors: of a palette; nerf-from-image has 10.
             width: of the layers; that of the style if not given, 512 in nerf-from-image.
-            last_lr_multiplier: of the last layer's learning rate; 1 in nerf-from-image. Where that
-                is high, the sigmoid after it ends at black and white, and learns no color any more.
         """
         super().__init__()
         width = style_dim if width is None else width
         self.constant = nn.Parameter(torch.randn(width))
         self.layers = nn.ModuleList(_StyledNormLayer(width, style_dim) for _ in range(4))
         self.last = EqualizedLinear(width, width)
-        self.out = EqualizedLinear(width, 3 * colors, last_lr_multiplier)
+        self.out = EqualizedLinear(width, 3 * colors)
 
     def forward(self, style: Float[Tensor, "batch style"]) -> Float[Tensor, "batch colors 3"]:
         """Colours in [-0.001, 1.001]: a sigmoid a little too wide, so that white can be reached.

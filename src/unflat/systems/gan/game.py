@@ -45,9 +45,6 @@ class Game:
     """Least share of made pictures, the best, that teach the generator (pi-GAN: 0.6)."""
     critic_lr: float = 0.8
     """Learning rate of the critic as a share of the generator's."""
-    density_lr: float = 1.0
-    """Learning rate of the two numbers of a Laplace density as a share of the generator's. Adam
-    moves every number by about the learning rate in a step, and these are small where a box is."""
     density_noise: float = 0.0
     """Standard deviation of what is added to raw densities at first, for fields that take it."""
     noise_share: float = 0.05

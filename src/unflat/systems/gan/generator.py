@@ -81,7 +81,11 @@ class Made(NamedTuple):
 
 @runtime_checkable
 class Body(Protocol):
-    """Codes to forms."""
+    """Codes to forms.
+
+    A body may have ``lr_scales``: parts by name, and their learning rates as shares of the
+    generator's.
+    """
 
     codes: int
     """How many codes it takes: one for each layer."""

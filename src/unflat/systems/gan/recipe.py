@@ -135,21 +135,17 @@ class GanRecipe:
         self.networks: nn.Module = nn.ModuleDict(modules)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Generator and latents at the whole learning rate, critic and density at their shares."""
-        critic = list(self.parts.critic.parameters())
-        surface = [
-            weight
-            for module in self.generator.modules()
-            if isinstance(module, LaplaceDensity)
-            for weight in module.parameters()
-        ]
-        others = {id(weight) for weight in (*critic, *surface)}
-        rest = [weight for weight in self.networks.parameters() if id(weight) not in others]
-        groups = (rest, 1.0), (critic, self.game.critic_lr), (surface, self.game.density_lr)
+        """Generator and latents at the whole learning rate, some at their own share of it."""
+        shares = {id(weight): self.game.critic_lr for weight in self.parts.critic.parameters()}
+        for name, share in getattr(self.generator.body, "lr_scales", {}).items():
+            part = self.generator.body.get_submodule(name)
+            shares |= {id(weight): share for weight in part.parameters()}
+        groups: dict[float, list[nn.Parameter]] = {}
+        for weight in self.networks.parameters():
+            groups.setdefault(shares.get(id(weight), 1.0), []).append(weight)
         return [
-            {"params": weights, "lr_scale": scale, "weight_decay": 0.0}
-            for weights, scale in groups
-            if weights
+            {"params": weights, "lr_scale": share, "weight_decay": 0.0}
+            for share, weights in groups.items()
         ]
 
     def lr_factor(self, progress: float) -> float:

@@ -51,7 +51,8 @@ class Config:
     colors: int = 10
     """Of a palette."""
     palette_lr: float = 1.0
-    """Learning rate of the palette's last layer as a share of the generator's."""
+    """Learning rate of the palette as a share of the generator's. Where that is high, its sigmoid
+    ends at black and white, and learns no color any more."""
     coarse: int = 64
     """Samples of a ray."""
     fine: int = 64
@@ -215,12 +216,11 @@ class Body(nn.Module):
             base=config.plane_base,
             widest=config.plane_widest,
         )
-        self.palette = PaletteNetwork(
-            config.style_dim, config.colors, last_lr_multiplier=config.palette_lr
-        )
+        self.palette = PaletteNetwork(config.style_dim, config.colors)
         self.decoder = DistanceDecoder(config.plane_channels, config.hidden, config.colors)
         self.density = LaplaceDensity(config.alpha, config.beta)
         self.codes = self.synthesis.codes + 1
+        self.lr_scales = {"palette": config.palette_lr, "density": config.density_lr}
         corner = torch.full((3,), config.half_side)
         self.bounds: Tensor
         self.register_buffer("bounds", torch.stack([-corner, corner]))
@@ -255,7 +255,6 @@ def build(config: Config) -> Parts:
             sees="rgba",
             r1_gamma=config.r1_gamma,
             r1_every=config.r1_every,
-            density_lr=config.density_lr,
             blur=10.0,
             augment=config.augment,
         ),

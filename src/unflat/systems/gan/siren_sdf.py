@@ -40,6 +40,7 @@ class Body(nn.Module):
         super().__init__()
         self.network = FilmSiren(config.width, config.depth, out=8)
         self.density, self.codes = LaplaceDensity(None, 0.05), self.network.film_layers
+        self.lr_scales = {"density": 0.03}  # small numbers, which Adam moves as far as large ones
         self.register_buffer("box", torch.tensor([[-1.0], [1.0]]).expand(2, 3) * config.half_side)
 
     def forward(self, codes: Tensor) -> Form:
@@ -49,11 +50,10 @@ class Body(nn.Module):
 
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
-    body = Body(config)
+    body, game = Body(config), Game(sees="dual", r1_gamma=0.5, r1_every=8, blur=10.0)
     mapping = FilmMapping(32, body.codes, config.width)
     decoder = SuperResolution(8, 1, style_dim=2 * config.width, width=24)
     generator = Generator(mapping, body, Casting(coarse=12, fine=12), decoder=decoder, scale=2)
     critic = Critic(config.resolution, channels=6, width=24, widest=64, condition_dim=25)
-    game = Game(sees="dual", r1_gamma=0.5, r1_every=8, blur=10.0, density_lr=0.03)
     start, terms = Start(sphere=0.1, radius=0.6 * config.half_side), (SurfaceTerm(cells=6),)
     return Parts(generator=generator, critic=critic, game=game, start=start, terms=terms)
