@@ -57,8 +57,8 @@ class Size(NamedTuple):
 
 def sizes() -> dict[str, Size]:
     """By the words of cases."""
-    small = replace(eg3d.small(), reconstruction=0.0)
-    tiny = replace(eg3d.tiny(), reconstruction=0.0)
+    small = replace(eg3d.small(), reconstruction=0.0, kept=0.0)
+    tiny = replace(eg3d.tiny(), reconstruction=0.0, kept=0.0)
     return {
         "tiny": Size(tiny, 4),
         "32": Size(small, 16),

@@ -239,6 +239,7 @@ def recipe_of(augment: float) -> GanRecipe:
         surface_cells=4,
         sphere=0.0,
         reconstruction=0.0,
+        kept=0.0,
         augment=augment,
     )
     return GanRecipe("sdf_triplane", config, sdf_triplane.build(config))
