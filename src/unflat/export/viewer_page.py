@@ -63,7 +63,7 @@ def page(
         "@DATA@": text,
         "@SCRIPT@": script,
     }
-    # In one pass, so that a title that reads like a placeholder stays a title.
+    # In one pass, so that a title that reads like a slot of the page stays a title.
     return re.sub("@[A-Z]+@", lambda found: parts[found.group()], template)
 
 

@@ -11,7 +11,7 @@ does not stand in the files stands in `DATA_SETS`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,35 +83,14 @@ _PHOTOS = DataSet(
 DATA_SETS: dict[str, DataSet] = {
     "shapenet_cars": _ROUND,
     "shapenet_chairs": _ROUND,
-    "carla": DataSet(
-        half_side=3.0,
-        background=1.0,
-        camera="perspective",
-        is_flipped=False,
-        has_mask=False,
-        noise=False,
-    ),
+    "carla": replace(_ROUND, half_side=3.0),
     "p3d_car": _PHOTOS,
     "imagenet_car": _PHOTOS,
     "imagenet_airplane": _PHOTOS,
     "imagenet_motorcycle": _PHOTOS,
     "imagenet_zebra": _PHOTOS,
-    "imagenet_elephant": DataSet(
-        half_side=1.4,
-        background=0.5,
-        camera="perspective",
-        is_flipped=True,
-        has_mask=True,
-        noise=True,
-    ),
-    "cub": DataSet(
-        half_side=2.0,
-        background=0.5,
-        camera="orthographic",
-        is_flipped=True,
-        has_mask=True,
-        noise=True,
-    ),
+    "imagenet_elephant": replace(_PHOTOS, noise=True),
+    "cub": replace(_PHOTOS, half_side=2.0, camera="orthographic", noise=True),
 }
 """The data sets for which generators were published."""
 
