@@ -18,7 +18,7 @@ from unflat.geometry import Camera, look_at
 from unflat.rendering import Casting, cast
 from unflat.systems.gan import eg3d, sdf_triplane
 from unflat.systems.gan.game import camera_label, shown_made
-from unflat.systems.gan.recipe import GanRecipe, Parts
+from unflat.systems.gan.recipe import GanRecipe, Parts, Start
 from unflat.systems.gan.terms import PathLengthTerm
 
 RADIUS, FOCAL = 1.3, 131.25 / 128  # of SRN's cameras, world units and picture widths
@@ -57,8 +57,8 @@ class Size(NamedTuple):
 
 def sizes() -> dict[str, Size]:
     """By the words of cases."""
-    small = replace(eg3d.small(), reconstruction=0.0, kept=0.0)
-    tiny = replace(eg3d.tiny(), reconstruction=0.0, kept=0.0)
+    small = replace(eg3d.small(), start=Start())
+    tiny = replace(eg3d.tiny(), start=Start())
     return {
         "tiny": Size(tiny, 4),
         "32": Size(small, 16),
@@ -144,7 +144,7 @@ def with_r1(parts: Parts, is_on: bool) -> Parts:
 def _eg3d(size: str, options: Any) -> dict[str, Any]:
     """EG3D in plain PyTorch and ours, with R1 in every step and without."""
     config, count = sizes()[size]
-    both = replace(config, keep_coarse=True)
+    both = replace(config, rays=replace(config.rays, keep="both"))
     batch = made_up(config, count)
     parts = replace(eg3d.build(config), terms=())
     works: dict[str, Step] = {}
@@ -167,7 +167,7 @@ def _named(name: str, r1: bool) -> str:
 
 def _casting_both(parts: Parts, config: eg3d.Config) -> Any:
     """A generator with the same weights, whose pictures are made of both passes' samples."""
-    generator = eg3d.build(replace(config, keep_coarse=True)).generator
+    generator = eg3d.build(replace(config, rays=replace(config.rays, keep="both"))).generator
     generator.load_state_dict(parts.generator.state_dict())
     return generator
 
@@ -175,7 +175,7 @@ def _casting_both(parts: Parts, config: eg3d.Config) -> Any:
 def _lazy(size: str, options: Any) -> dict[str, Any]:
     """What R1 and path lengths cost in `sdf_triplane`: each in every step, or never."""
     preset = sdf_triplane.tiny if size == "tiny" else sdf_triplane.small
-    config = replace(preset(), sphere=0.0, reconstruction=0.0, path_share=1.0)
+    config = replace(preset(), start=Start(), path_share=1.0)
     count = 4 if size == "tiny" else 16
     batch = made_up(config, count)
     parts = sdf_triplane.build(config)

@@ -66,9 +66,9 @@ class PlainGan:
 
     def picture(self, codes: Float[Tensor, "batch codes style"], camera: Camera) -> Made:
         """Pictures of codes through cameras."""
-        side = self.config.resolution // self.generator.scale
+        side, rays = self.config.resolution // self.generator.scale, self.config.rays
         features, opacity = plain_cast(
-            self.planes(codes), self.body, camera, side, self.config.coarse, self.config.fine
+            self.planes(codes), self.body, camera, side, rays.coarse, rays.fine
         )
         features = features + (1 - opacity)
         raw = features[:, :3]

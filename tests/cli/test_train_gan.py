@@ -1,8 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from unflat.cli.main import main
+from unflat.cli.training_run import earlier
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,14 @@ def test_what_cannot_be_is_told_before_data_is_read(
     assert code == 2
     assert capsys.readouterr().err.startswith(sentence)
     assert not run.exists()
+
+
+def test_a_part_of_a_nested_config_changes_that_part_alone(tmp_path: Path) -> None:
+    config = {"system": "eg3d", "start": {"kept": 0.25, "views": 4}}
+    saved = {"format": 1, "recipe": {"system": "gan", "config": config}, "train": {"steps": 9}}
+    (tmp_path / "run.json").write_text(json.dumps(saved))
+    change = tmp_path / "change.json"
+    change.write_text('{"config": {"start": {"kept": 0.0}}}')
+    found = earlier(tmp_path, True, change)
+    assert found["config"] == {"system": "eg3d", "start": {"kept": 0.0, "views": 4}}
+    assert found["train"] == {"steps": 9}

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from unflat.geometry import Camera, look_at
 from unflat.nn.warp_picture import warp_picture
-from unflat.rendering import backends
+from unflat.rendering import Casting, backends
 from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.augment import PoseAugment, Window
 from unflat.systems.gan.game import Game
-from unflat.systems.gan.recipe import GanRecipe
+from unflat.systems.gan.planes import TINY
+from unflat.systems.gan.recipe import GanRecipe, Start
 from unflat.systems.gan.registry import config_of
 from unflat.training.randomness import step_generator
 
@@ -233,13 +234,10 @@ def recipe_of(augment: float) -> GanRecipe:
     config = replace(
         sdf_triplane.tiny(),
         resolution=SIDE,
-        plane_side=8,
-        coarse=4,
-        fine=4,
+        planes=replace(TINY, side=8),
+        rays=Casting(coarse=4, fine=4),
         surface_cells=4,
-        sphere=0.0,
-        reconstruction=0.0,
-        kept=0.0,
+        start=Start(),
         augment=augment,
     )
     return GanRecipe("sdf_triplane", config, sdf_triplane.build(config))

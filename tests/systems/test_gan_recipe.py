@@ -7,7 +7,7 @@ import torch
 
 from unflat.data import PosedBatches, PosedViews
 from unflat.geometry import Camera, orbit_pose
-from unflat.rendering import backends
+from unflat.rendering import Casting, backends
 from unflat.systems.gan import eg3d, pigan, sdf_triplane, siren_sdf
 from unflat.systems.gan.game import (
     Game,
@@ -19,30 +19,22 @@ from unflat.systems.gan.game import (
     swapped,
 )
 from unflat.systems.gan.generator import Made
+from unflat.systems.gan.planes import Planes
 from unflat.systems.gan.recipe import GanRecipe
 
 SIDE = 8
 SMALL_PLANES = {
     "resolution": SIDE,
-    "latent_dim": 8,
-    "style_dim": 16,
-    "plane_side": 8,
-    "plane_channels": 4,
-    "plane_base": 64,
-    "plane_widest": 8,
-    "hidden": 8,
-    "coarse": 6,
-    "fine": 4,
+    "planes": Planes(latent_dim=8, style_dim=16, side=8, channels=4, base=64, widest=8, hidden=8),
+    "rays": Casting(coarse=6, fine=4),
     "critic_width": 8,
     "critic_widest": 8,
 }
 CONFIGS = {
     "sdf_triplane": sdf_triplane.Config(
-        **SMALL_PLANES, keep_coarse=False, colors=4, alpha=0.05, surface_cells=3, r1_every=1
+        **SMALL_PLANES, colors=4, alpha=0.05, surface_cells=3, r1_every=1
     ),
-    "eg3d": eg3d.Config(
-        **SMALL_PLANES, keep_coarse=False, features=4, sharpening_width=8, half_side=0.55
-    ),
+    "eg3d": eg3d.Config(**SMALL_PLANES, features=4, sharpening_width=8, half_side=0.55),
     "pigan": dataclasses.replace(
         pigan.tiny(), resolution=SIDE, growth=((0.0, 4), (0.5, SIDE)), width=8, depth=2
     ),

@@ -28,9 +28,9 @@ class Options(TrainingOptions):
 
     system: str | None = None
     """Which one, as in sdf_triplane, eg3d, pigan; unflat models list --systems tells them apart."""
-    preset: Literal["tiny", "start", "small", "paper"] | None = None
-    """Size of the networks and of the pictures; small if not given. start is small, reconstructing
-    known objects alone: what small may begin from, with --init."""
+    preset: Literal["tiny", "start", "play", "small", "paper"] | None = None
+    """Size of the networks and of the pictures; small if not given. start and play are small's two
+    halves: start reconstructs known objects, play goes on from there, with --init."""
     split: str | None = None
     """Of posed objects; train if not given."""
     resolution: int | None = None
@@ -175,7 +175,7 @@ def _require_enough(system: str, views: "PosedViews", parts: "Parts") -> None:
     if (start.reconstruction or start.kept) and len(views.names) == len(views.images):
         raise UserError(
             f"{views.name}: nobody knows which of its pictures show the same object, so nothing "
-            'can be reconstructed; set "reconstruction" and "kept" to 0 by --config.'
+            'can be reconstructed; set "reconstruction" and "kept" of "start" to 0 by --config.'
         )
 
 

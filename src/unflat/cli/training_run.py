@@ -238,7 +238,17 @@ def earlier(out: Path, is_resumed: bool, config_file: Path | None) -> dict[str, 
             "give a run's run.json, or a part of one."
         ) from error
     named.pop("about", None)
-    return {key: {**found.get(key, {}), **named.get(key, {})} for key in {*found, *named}}
+    return _merged(found, named)
+
+
+def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Old values with new ones over them, at every depth."""
+    found = dict(old)
+    for key, value in new.items():
+        inner = found.get(key)
+        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
+        found[key] = _merged(inner, value) if both else value
+    return found
 
 
 def changed(config: Config, values: Mapping[str, Any], where: str) -> Config:

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from unflat.fields import FeatureDecoder, TriplaneField
 from unflat.nn.critic import Critic
 from unflat.nn.equalized import equalize
-from unflat.nn.stylegan import MappingNetwork, SuperResolution, SynthesisNetwork
+from unflat.nn.stylegan import SuperResolution
 from unflat.rendering import Casting
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
-from unflat.systems.gan.recipe import Parts, Start, reconstructing
+from unflat.systems.gan.planes import SMALL, TINY, Planes
+from unflat.systems.gan.recipe import Parts, Start, playing, reconstructing
 from unflat.systems.gan.terms import DensityVariationTerm
 from unflat.training import TrainConfig
 
@@ -35,32 +36,16 @@ class Config:
     """How often the 2D network doubles the rendered side; 0 renders every pixel and has none."""
     half_side: float = 0.8
     """Of the box around objects, world units."""
-    latent_dim: int = 512
-    """Numbers of a latent."""
-    style_dim: int = 512
-    """Numbers of a code."""
+    planes: Planes = Planes()
+    """From the latent to the decoder."""
+    rays: Casting = Casting(coarse=64, fine=64, keep="both")
+    """Samples of a ray; without the first ones in the picture a step costs half as much."""
     is_told_camera: bool = True
     """Whether the mapping is told a camera."""
-    plane_side: int = 256
-    """Texels on a side of a plane."""
-    plane_channels: int = 32
-    """Features of a plane."""
-    plane_base: int = 32768
-    """Features of the planes' network: base / side, at most ``plane_widest``."""
-    plane_widest: int = 512
-    """Most of them."""
-    hidden: int = 64
-    """Width of the decoder."""
     features: int = 32
     """Rendered; the first three are the small picture's colour."""
     sharpening_width: int = 128
     """Features of the 2D network."""
-    coarse: int = 64
-    """Samples of a ray."""
-    fine: int = 64
-    """Further ones where matter is."""
-    keep_coarse: bool = True
-    """Whether the first samples make the picture too; without them a step costs half as much."""
     critic_width: int = 256
     """Features of the critic at full side."""
     critic_widest: int = 512
@@ -71,16 +56,8 @@ class Config:
     """Steps from one R1 to the next."""
     swap: float = 0.8
     """Share of made pictures whose generator is told another camera, at the end."""
-    reconstruction: float = 0.0
-    """Share of the run in which known objects are reconstructed first; 0 in the paper."""
-    start_lr: float = 1.0
-    """Learning rate of what comes before the game, as a multiple of the game's."""
-    start_noise: float = 0.1
-    """Added to the latents of known objects."""
-    kept: float = 0.0
-    """Share of a batch that goes on to be reconstructed in the game."""
-    views: int = 1
-    """Pictures in a row that show the same object, for runs that only reconstruct."""
+    start: Start = Start()
+    """What comes before the game; in the paper nothing."""
 
 
 def paper() -> Config:
@@ -93,24 +70,14 @@ def small() -> Config:
     return Config(
         resolution=32,
         half_side=0.55,
-        latent_dim=64,
-        style_dim=192,
-        plane_side=64,
-        plane_channels=16,
-        plane_base=1024,
-        plane_widest=128,
-        hidden=32,
+        planes=SMALL,
+        rays=Casting(coarse=16, fine=16),
         features=16,
         sharpening_width=48,
-        coarse=16,
-        fine=16,
-        keep_coarse=False,
         critic_width=24,
         critic_widest=128,
         r1_every=8,
-        reconstruction=0.5,
-        start_lr=6.0,
-        kept=0.25,
+        start=Start(reconstruction=0.5, lr=6.0, kept=0.25),
     )
 
 
@@ -119,50 +86,35 @@ def tiny() -> Config:
     return Config(
         resolution=32,
         half_side=0.55,
-        latent_dim=32,
-        style_dim=64,
-        plane_side=32,
-        plane_channels=8,
-        plane_base=512,
-        plane_widest=48,
-        hidden=16,
+        planes=TINY,
+        rays=Casting(coarse=16, fine=16),
         features=8,
         sharpening_width=24,
-        coarse=16,
-        fine=16,
-        keep_coarse=False,
         critic_width=24,
         critic_widest=64,
         r1_every=8,
-        reconstruction=0.4,
-        start_lr=6.0,
-        kept=0.25,
+        start=Start(reconstruction=0.4, lr=6.0, kept=0.25),
     )
 
 
 def start() -> Config:
     """`small`, reconstructing alone, several pictures of an object at once: to play from."""
-    return replace(small(), reconstruction=1.0, start_lr=1.0, views=4)
+    return replace(small(), start=Start(reconstruction=1.0, views=4))
 
 
-PRESETS = {"tiny": tiny, "start": start, "small": small, "paper": paper}
+def play() -> Config:
+    """The game of `small` alone, to begin from the weights of `start`."""
+    return replace(small(), start=Start(kept=0.25))
+
+
+PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
 
 
 def training(config: Config) -> TrainConfig:
-    """How the paper trains it."""
-    if config.views > 1:
+    """How the paper trains it: 25 million pictures."""
+    if config.start.views > 1:
         return reconstructing()
-    batch = 32 if config.resolution > 32 else 16
-    return TrainConfig(
-        steps=780_000,  # 25 million pictures
-        batch_size=batch,
-        lr=2.5e-3,
-        betas=(0.0, 0.99),
-        weight_decay=0.0,
-        clip_norm=0.0,
-        schedule="constant",
-        ema_decay=0.5 ** (batch / 10_000),
-    )
+    return playing(config, steps=780_000, warmup_steps=0)
 
 
 class Body(nn.Module):
@@ -171,14 +123,8 @@ class Body(nn.Module):
     def __init__(self, config: Config):
         """A body with its first weights."""
         super().__init__()
-        self.synthesis = SynthesisNetwork(
-            config.plane_side,
-            3 * config.plane_channels,
-            style_dim=config.style_dim,
-            base=config.plane_base,
-            widest=config.plane_widest,
-        )
-        self.decoder = FeatureDecoder(config.plane_channels, config.hidden, config.features)
+        self.synthesis = config.planes.synthesis()
+        self.decoder = FeatureDecoder(config.planes.channels, config.planes.hidden, config.features)
         equalize(self.decoder.into)
         equalize(self.decoder.out)
         self.codes = self.synthesis.codes
@@ -199,19 +145,13 @@ def build(config: Config) -> Parts:
         sharpening = SuperResolution(
             config.features,
             config.doublings,
-            style_dim=config.style_dim,
+            style_dim=config.planes.style_dim,
             width=config.sharpening_width,
         )
     generator = Generator(
-        MappingNetwork(
-            config.latent_dim,
-            config.style_dim,
-            condition_dim=25 if config.is_told_camera else 0,
-        ),
+        config.planes.mapping(25 if config.is_told_camera else 0),
         Body(config),
-        Casting(
-            coarse=config.coarse, fine=config.fine, keep="both" if config.keep_coarse else "fine"
-        ),
+        config.rays,
         decoder=sharpening,
         scale=2**config.doublings,
     )
@@ -232,12 +172,6 @@ def build(config: Config) -> Parts:
             swap=config.swap,
             blur=10.0,
         ),
-        start=Start(
-            reconstruction=config.reconstruction,
-            lr=config.start_lr,
-            noise=config.start_noise,
-            kept=config.kept,
-            views=config.views,
-        ),
+        start=config.start,
         terms=(DensityVariationTerm(),),
     )

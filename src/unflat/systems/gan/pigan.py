@@ -40,12 +40,8 @@ class Config:
     """Features of a layer of sines."""
     depth: int = 8
     """Layers of sines before density."""
-    coarse: int = 48
-    """Samples of a ray."""
-    fine: int = 48
-    """Further ones where matter is."""
-    keep_coarse: bool = True
-    """Whether the first samples make the picture too; without them a step costs half as much."""
+    rays: Casting = Casting(coarse=48, fine=48, keep="both")
+    """Samples of a ray; without the first ones in the picture a step costs half as much."""
     critic_base: int = 8192
     """Features of the critic: base / side, at most ``critic_widest``."""
     critic_widest: int = 400
@@ -86,9 +82,7 @@ def small() -> Config:
         growth=((0.0, 32), (0.3, 64)),
         width=128,
         depth=6,
-        coarse=24,
-        fine=24,
-        keep_coarse=False,
+        rays=Casting(coarse=24, fine=24),
         half_side=0.55,
         views=Orbiting(elevation_deg=(-10.0, 70.0)),
         r1_every=4,
@@ -103,9 +97,7 @@ def tiny() -> Config:
         latent_dim=32,
         width=48,
         depth=3,
-        coarse=12,
-        fine=12,
-        keep_coarse=False,
+        rays=Casting(coarse=12, fine=12),
         half_side=0.55,
         critic_base=512,
         critic_widest=64,
@@ -153,9 +145,6 @@ class Body(nn.Module):
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
     body = Body(config)
-    casting = Casting(
-        coarse=config.coarse, fine=config.fine, keep="both" if config.keep_coarse else "fine"
-    )
     critic = CoordCritic(
         config.resolution,
         config.growth[0][1],
@@ -165,7 +154,7 @@ def build(config: Config) -> Parts:
     )
     return Parts(
         generator=Generator(
-            FilmMapping(config.latent_dim, body.codes, config.width), body, casting
+            FilmMapping(config.latent_dim, body.codes, config.width), body, config.rays
         ),
         critic=critic,
         cameras=config.views.cameras(),

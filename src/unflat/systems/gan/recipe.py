@@ -46,13 +46,13 @@ class Start:
 
     sphere: float = 0.0
     """Share of the run in which the surface learns to be a ball; 0 for fields without distance."""
-    radius: float = 0.35
-    """Of that ball, world units."""
+    radius: float = 0.6
+    """Of that ball, as a share of half the box."""
     reconstruction: float = 0.0
     """Share of the run in which known objects are reconstructed, each from a latent of its own
     (DeepSDF's auto-decoder, arXiv 1901.05103). Needs posed pictures. A short way to a shape where
     there is no time for an adversarial run from nothing."""
-    noise: float = 0.3
+    noise: float = 0.1
     """Standard deviation of what is added to such a latent, so that its neighbours are like it."""
     kept: float = 0.0
     """Share of a batch that goes on to be reconstructed while the players meet."""
@@ -97,6 +97,35 @@ def reconstructing() -> TrainConfig:
         clip_norm=0.0,
         warmup_steps=50,
         ema_decay=0.998,
+    )
+
+
+@runtime_checkable
+class Pictured(Protocol):
+    """A config that says how large pictures are."""
+
+    @property
+    def resolution(self) -> int:
+        """Their side in pixels."""
+        ...
+
+
+def playing(config: Pictured, *, steps: int = 150_000, warmup_steps: int = 1000) -> TrainConfig:
+    """How StyleGAN2 is trained, and what follows it; steps as in bootstrapped inversion.
+
+    Its 300,000 iterations are 150,000 of each player.
+    """
+    batch = 32 if config.resolution > 32 else 16
+    return TrainConfig(
+        steps=steps,
+        batch_size=batch,
+        lr=2.5e-3,
+        betas=(0.0, 0.99),
+        weight_decay=0.0,
+        clip_norm=0.0,
+        schedule="constant",
+        warmup_steps=warmup_steps,
+        ema_decay=0.5 ** (batch / 10_000),
     )
 
 

@@ -8,7 +8,6 @@ what is rendered is the picture, so views agree exactly.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -17,11 +16,11 @@ from torch import Tensor, nn
 from unflat.fields import DistanceDecoder, DistanceTriplaneField, LaplaceDensity
 from unflat.nn.critic import Critic
 from unflat.nn.palette import PaletteNetwork
-from unflat.nn.stylegan import MappingNetwork, SynthesisNetwork
 from unflat.rendering import Casting
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
-from unflat.systems.gan.recipe import Parts, Start, reconstructing
+from unflat.systems.gan.planes import SMALL, TINY, Planes
+from unflat.systems.gan.recipe import Parts, Start, playing, reconstructing
 from unflat.systems.gan.terms import PathLengthTerm, SurfaceTerm
 from unflat.training import TrainConfig
 
@@ -34,31 +33,15 @@ class Config:
     """Side of the pictures it learns from."""
     half_side: float = 0.55
     """Of the box around objects, world units."""
-    latent_dim: int = 512
-    """Numbers of a latent."""
-    style_dim: int = 512
-    """Numbers of a code."""
-    plane_side: int = 256
-    """Texels on a side of a plane."""
-    plane_channels: int = 32
-    """Features of a plane."""
-    plane_base: int = 32768
-    """Features of the planes' network: base / side, at most ``plane_widest``."""
-    plane_widest: int = 512
-    """Most of them."""
-    hidden: int = 64
-    """Width of the decoder."""
+    planes: Planes = Planes()
+    """From the latent to the decoder."""
+    rays: Casting = Casting(coarse=64, fine=64, keep="both")
+    """Samples of a ray; without the first ones in the picture a step costs half as much."""
     colors: int = 10
     """Of a palette."""
     palette_lr: float = 1.0
     """Learning rate of the palette as a share of the generator's. Where that is high, its sigmoid
     ends at black and white, and learns no color any more."""
-    coarse: int = 64
-    """Samples of a ray."""
-    fine: int = 64
-    """Further ones where matter is."""
-    keep_coarse: bool = True
-    """Whether the first samples make the picture too; without them a step costs half as much."""
     critic_width: int = 256
     """Features of the critic at full side."""
     critic_widest: int = 512
@@ -78,18 +61,8 @@ class Config:
     """Steps from one R1 to the next."""
     path_share: float = 1.0
     """Of the steps that compute path lengths."""
-    sphere: float = 0.01
-    """Share of the run in which the surface becomes a ball."""
-    reconstruction: float = 0.0
-    """Share of the run in which known objects are reconstructed first; 0 in the paper."""
-    start_lr: float = 1.0
-    """Learning rate of what comes before the game, as a multiple of the game's."""
-    start_noise: float = 0.1
-    """Added to the latents of known objects."""
-    kept: float = 0.0
-    """Share of a batch that goes on to be reconstructed in the game."""
-    views: int = 1
-    """Pictures in a row that show the same object, for runs that only reconstruct."""
+    start: Start = Start(sphere=0.01)
+    """What comes before the game; in the paper the surface becomes a ball."""
     augment: float = 0.0
     """Largest probability of turned, scaled and moved pictures, their cameras along with them; 0 in
     the paper for ShapeNet, 0.8 for pictures of the wild and CARLA."""
@@ -108,16 +81,8 @@ def small() -> Config:
     """For one GPU or a patient CPU: 32 px by few samples, after a start by reconstruction."""
     return Config(
         resolution=32,
-        latent_dim=64,
-        style_dim=192,
-        plane_side=64,
-        plane_channels=16,
-        plane_base=1024,
-        plane_widest=128,
-        hidden=32,
-        coarse=16,
-        fine=16,
-        keep_coarse=False,
+        planes=SMALL,
+        rays=Casting(coarse=16, fine=16),
         critic_width=24,
         critic_widest=128,
         alpha=None,
@@ -128,10 +93,7 @@ def small() -> Config:
         r1_gamma=0.5,
         r1_every=8,
         path_share=0.25,
-        sphere=0.005,
-        reconstruction=0.5,
-        start_lr=6.0,
-        kept=0.25,
+        start=Start(sphere=0.005, reconstruction=0.5, lr=6.0, kept=0.25),
     )
 
 
@@ -139,17 +101,9 @@ def tiny() -> Config:
     """Learns made-up objects on a CPU in minutes."""
     return Config(
         resolution=32,
-        latent_dim=32,
-        style_dim=64,
-        plane_side=32,
-        plane_channels=8,
-        plane_base=512,
-        plane_widest=48,
-        hidden=16,
+        planes=TINY,
+        rays=Casting(coarse=12, fine=12),
         colors=6,
-        coarse=12,
-        fine=12,
-        keep_coarse=False,
         critic_width=24,
         critic_widest=64,
         alpha=None,
@@ -160,47 +114,26 @@ def tiny() -> Config:
         r1_gamma=0.5,
         r1_every=8,
         path_share=0.25,
-        sphere=0.02,
-        reconstruction=0.4,
-        start_lr=6.0,
-        kept=0.25,
+        start=Start(sphere=0.02, reconstruction=0.4, lr=6.0, kept=0.25),
     )
 
 
 def start() -> Config:
     """`small`, reconstructing alone, several pictures of an object at once: to play from."""
-    return replace(small(), sphere=0.01, reconstruction=0.99, start_lr=1.0, views=4)
+    return replace(small(), start=Start(sphere=0.01, reconstruction=0.99, views=4))
 
 
-PRESETS = {"tiny": tiny, "start": start, "small": small, "paper": paper}
+def play() -> Config:
+    """The game of `small` alone, to begin from the weights of `start`."""
+    return replace(small(), start=Start(kept=0.25))
 
 
-@runtime_checkable
-class Pictured(Protocol):
-    """A config that says how large pictures are."""
-
-    @property
-    def resolution(self) -> int:
-        """Their side in pixels."""
-        ...
+PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
 
 
-def training(config: Pictured) -> TrainConfig:
-    """How the paper trains it; its 300,000 iterations are 150,000 of each player."""
-    if getattr(config, "views", 1) > 1:
-        return reconstructing()
-    batch = 32 if config.resolution > 32 else 16
-    return TrainConfig(
-        steps=150_000,
-        batch_size=batch,
-        lr=2.5e-3,
-        betas=(0.0, 0.99),
-        weight_decay=0.0,
-        clip_norm=0.0,
-        schedule="constant",
-        warmup_steps=1000,
-        ema_decay=0.5 ** (batch / 10_000),
-    )
+def training(config: Config) -> TrainConfig:
+    """How the paper trains it."""
+    return reconstructing() if config.start.views > 1 else playing(config)
 
 
 class Body(nn.Module):
@@ -209,15 +142,9 @@ class Body(nn.Module):
     def __init__(self, config: Config):
         """A body with its first weights."""
         super().__init__()
-        self.synthesis = SynthesisNetwork(
-            config.plane_side,
-            3 * config.plane_channels,
-            style_dim=config.style_dim,
-            base=config.plane_base,
-            widest=config.plane_widest,
-        )
-        self.palette = PaletteNetwork(config.style_dim, config.colors)
-        self.decoder = DistanceDecoder(config.plane_channels, config.hidden, config.colors)
+        self.synthesis = config.planes.synthesis()
+        self.palette = PaletteNetwork(config.planes.style_dim, config.colors)
+        self.decoder = DistanceDecoder(config.planes.channels, config.planes.hidden, config.colors)
         self.density = LaplaceDensity(config.alpha, config.beta)
         self.codes = self.synthesis.codes + 1
         self.lr_scales = {"palette": config.palette_lr, "density": config.density_lr}
@@ -234,13 +161,7 @@ class Body(nn.Module):
 
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
-    generator = Generator(
-        MappingNetwork(config.latent_dim, config.style_dim),
-        Body(config),
-        Casting(
-            coarse=config.coarse, fine=config.fine, keep="both" if config.keep_coarse else "fine"
-        ),
-    )
+    generator = Generator(config.planes.mapping(), Body(config), config.rays)
     critic = Critic(
         config.resolution,
         channels=4,
@@ -262,13 +183,5 @@ def build(config: Config) -> Parts:
             SurfaceTerm(cells=config.surface_cells),
             PathLengthTerm(share=config.path_share),
         ),
-        start=Start(
-            sphere=config.sphere,
-            radius=0.6 * config.half_side,
-            reconstruction=config.reconstruction,
-            lr=config.start_lr,
-            noise=config.start_noise,
-            kept=config.kept,
-            views=config.views,
-        ),
+        start=config.start,
     )

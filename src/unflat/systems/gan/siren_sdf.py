@@ -11,10 +11,9 @@ from unflat.nn.critic import Critic
 from unflat.nn.siren import FilmMapping, FilmSiren
 from unflat.nn.stylegan import SuperResolution
 from unflat.rendering import Casting
-from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.game import Game
 from unflat.systems.gan.generator import Form, Generator
-from unflat.systems.gan.recipe import Parts, Start
+from unflat.systems.gan.recipe import Parts, Start, playing
 from unflat.systems.gan.terms import SurfaceTerm
 
 
@@ -29,7 +28,7 @@ class Config:
 
 
 PRESETS = {"tiny": Config, "small": lambda: Config(resolution=64, width=128, depth=6)}
-training = sdf_triplane.training
+training = playing
 
 
 class Body(nn.Module):
@@ -55,5 +54,5 @@ def build(config: Config) -> Parts:
     decoder = SuperResolution(8, 1, style_dim=2 * config.width, width=24)
     generator = Generator(mapping, body, Casting(coarse=12, fine=12), decoder=decoder, scale=2)
     critic = Critic(config.resolution, channels=6, width=24, widest=64, condition_dim=25)
-    start, terms = Start(sphere=0.1, radius=0.6 * config.half_side), (SurfaceTerm(cells=6),)
+    start, terms = Start(sphere=0.1), (SurfaceTerm(cells=6),)
     return Parts(generator=generator, critic=critic, game=game, start=start, terms=terms)

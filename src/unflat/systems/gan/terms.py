@@ -173,11 +173,12 @@ def sphere_cost(form: Form, radius: float, draws: Tensor) -> Tensor:
 
     Args:
         form: with a distance.
-        radius: of the ball, world units.
+        radius: of the ball, as a share of half the box.
         draws: see `points_in_cells`.
     """
     bounds: Tensor = form.field.bounds  # pyright: ignore[reportAttributeAccessIssue]
     points = points_in_cells(bounds, draws).requires_grad_()
     distance = form.field.distance(points)  # pyright: ignore[reportAttributeAccessIssue]
-    wanted = points.detach().square().sum(-1).sqrt() - radius
+    half = (bounds[1] - bounds[0]).min() / 2
+    wanted = points.detach().square().sum(-1).sqrt() - radius * half
     return (distance - wanted).square().mean() + 0.1 * eikonal(distance, points).mean()
