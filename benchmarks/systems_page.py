@@ -40,7 +40,8 @@ def main():
     blocks = {}
     for name, reports in sets().items():
         require_one_protocol(name, reports)
-        blocks[f"objects-{name}"] = table(reports) + "\n\n" + legend(reports)
+        parts = [table(reports), legend(reports), *shown(name, reports)]
+        blocks[f"objects-{name}"] = "\n\n".join(parts)
     if not PAGE.is_file():
         for name, block in blocks.items():
             print(f"{name}\n\n{block}\n")
@@ -50,6 +51,14 @@ def main():
     for name in blocks:
         if f"<!-- {name} -->" not in text:
             print(f"{PAGE.name}: has no <!-- {name} -->; its table is left out", file=sys.stderr)
+
+
+def shown(name, reports):
+    """Pictures of a set's systems, as benchmarks/systems.py has written them."""
+    for system in reports:
+        path = f"pictures/systems-{name}-{system}.png"
+        if (PAGE.parent / path).is_file():
+            yield f"`{system}`:\n\n![objects of {system} from four sides, and depth]({path})"
 
 
 def sets():

@@ -70,5 +70,9 @@ def run(options: Options, terminal: Terminal) -> int:
     report.files = [files.path.name]
     report.write(options.out / "report.json")
     terminal.line(f"wrote {files.path}")
+    terminal.line(
+        f"next: unflat train gan --system sdf_triplane --preset tiny --data {files.path} "
+        "--out runs/objects --max-time 20m"
+    )
     terminal.object("report", report.json())
     return 0
