@@ -53,6 +53,9 @@ class Config:
     """Thickness of a surface at first, world units."""
     density_lr: float = 1.0
     """Learning rate of these two as a share of the generator's."""
+    eikonal: float = 0.1
+    """Weight of what keeps the distance's gradients at length 1. Few rays pull them up at a surface,
+    which is how a slow beta is made sharp; that takes more weight against it."""
     surface_cells: int = 31
     """Cells on a side of the box in which the surface's terms are asked."""
     r1_gamma: float = 5.0
@@ -89,6 +92,7 @@ def small() -> Config:
         palette_lr=0.1,
         beta=0.05,
         density_lr=0.03,
+        eikonal=0.5,
         surface_cells=12,
         r1_gamma=0.5,
         r1_every=8,
@@ -110,6 +114,7 @@ def tiny() -> Config:
         palette_lr=0.1,
         beta=0.05,
         density_lr=0.03,
+        eikonal=0.5,
         surface_cells=8,
         r1_gamma=0.5,
         r1_every=8,
@@ -125,7 +130,7 @@ def start() -> Config:
 
 def play() -> Config:
     """The game of `small` alone, to begin from the weights of `start`."""
-    return replace(small(), start=Start(kept=0.25))
+    return replace(small(), density_lr=0.1, start=Start(kept=0.25))
 
 
 PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
@@ -180,7 +185,7 @@ def build(config: Config) -> Parts:
             augment=config.augment,
         ),
         terms=(
-            SurfaceTerm(cells=config.surface_cells),
+            SurfaceTerm(eikonal_weight=config.eikonal, cells=config.surface_cells),
             PathLengthTerm(share=config.path_share),
         ),
         start=config.start,
