@@ -132,6 +132,19 @@ def test_a_run_goes_through_its_parts():
     assert "latents" in dict(recipe.networks.named_children())
 
 
+def test_known_pictures_weigh_in_the_game_what_they_are_said_to():
+    one = recipe_of("sdf_triplane", kept=0.5, noise=0.0)
+    three = recipe_of("sdf_triplane", kept=0.5, noise=0.0, kept_weight=3.0)
+    for name in ("color", "mask"):
+        light, heavy = (float(a_step(recipe, 0.9)[name].detach()) for recipe in (one, three))
+        assert heavy == pytest.approx(3 * light, rel=1e-5)
+
+
+def test_the_critics_word_grows_to_its_weight():
+    assert [Game(ramp=0.2).fooling_at(p) for p in (0.0, 0.05, 0.2, 1.0)] == [0, 0.25, 1, 1]
+    assert Game().fooling_at(0.0) == 1
+
+
 def test_the_loss_is_the_sum_of_costs_and_not_of_figures():
     terms = a_step(recipe_of("sdf_triplane"), 0.9)
     figures = {"loss", "real", "fake"}

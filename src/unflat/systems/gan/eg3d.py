@@ -50,6 +50,8 @@ class Config:
     """Features of the critic at full side."""
     critic_widest: int = 512
     """Most of them."""
+    critic_lr: float = 0.8
+    """Learning rate of the critic as a share of the generator's."""
     r1_gamma: float = 0.3
     """Weight of R1."""
     r1_every: int = 16
@@ -76,8 +78,10 @@ def small() -> Config:
         sharpening_width=48,
         critic_width=24,
         critic_widest=128,
+        critic_lr=5.0,
+        r1_gamma=0.05,
         r1_every=8,
-        start=Start(reconstruction=0.5, lr=6.0, kept=0.25),
+        start=Start(reconstruction=0.5, lr=30.0, kept=0.25, kept_weight=2.0),
     )
 
 
@@ -92,8 +96,10 @@ def tiny() -> Config:
         sharpening_width=24,
         critic_width=24,
         critic_widest=64,
+        critic_lr=5.0,
+        r1_gamma=0.05,
         r1_every=8,
-        start=Start(reconstruction=0.4, lr=6.0, kept=0.25),
+        start=Start(reconstruction=0.4, lr=30.0, kept=0.25, kept_weight=2.0),
     )
 
 
@@ -104,7 +110,7 @@ def start() -> Config:
 
 def play() -> Config:
     """The game of `small` alone, to begin from the weights of `start`."""
-    return replace(small(), start=Start(kept=0.25))
+    return replace(small(), start=Start(kept=0.25, kept_weight=2.0))
 
 
 PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
@@ -167,10 +173,12 @@ def build(config: Config) -> Parts:
         critic=critic,
         game=Game(
             sees="dual" if config.doublings else "rgb",
+            critic_lr=config.critic_lr,
             r1_gamma=config.r1_gamma,
             r1_every=config.r1_every,
             swap=config.swap,
-            blur=10.0,
+            blur=0.0 if config.start.kept else 10.0,  # what is known is sharp
+            ramp=0.1 if config.start.kept else 0.0,
         ),
         start=config.start,
         terms=(DensityVariationTerm(),),

@@ -43,6 +43,9 @@ class Game:
     """Of the adversarial part of the run, in which the blur goes away."""
     top_share: float = 1.0
     """Least share of made pictures, the best, that teach the generator (pi-GAN: 0.6)."""
+    ramp: float = 0.0
+    """Share of the adversarial part of the run in which the critic's word grows to its weight, so
+    that a generator that knows something is not led astray by a critic that knows nothing yet."""
     critic_lr: float = 0.8
     """Learning rate of the critic as a share of the generator's."""
     density_noise: float = 0.0
@@ -84,6 +87,10 @@ class Game:
         number = max(i for i, (start, _) in enumerate(self.growth) if start <= progress)
         start, now = self.growth[number]
         return now, min(1.0, (progress - start) / self.fade) if number else 1.0
+
+    def fooling_at(self, progress: float) -> float:
+        """Weight of what the critic says, at a share of the adversarial part of the run."""
+        return min(1.0, progress / self.ramp) if self.ramp else 1.0
 
     def blur_sigma(self, progress: float, side: int) -> float:
         """Pixels of blur, at a share of the adversarial part of the run."""

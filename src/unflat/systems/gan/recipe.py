@@ -56,6 +56,8 @@ class Start:
     """Standard deviation of what is added to such a latent, so that its neighbours are like it."""
     kept: float = 0.0
     """Share of a batch that goes on to be reconstructed while the players meet."""
+    kept_weight: float = 1.0
+    """Of that, beside what the critic says."""
     lr: float = 1.0
     """Learning rate at first as a multiple of the game's; it comes down to the game's meanwhile.
     What is known can be learned much faster than what a critic says."""
@@ -114,14 +116,15 @@ def playing(config: Pictured, *, steps: int = 150_000, warmup_steps: int = 1000)
     """How StyleGAN2 is trained, and what follows it; steps as in bootstrapped inversion.
 
     Its 300,000 iterations are 150,000 of each player. Runs on small pictures are short ones, on a
-    CPU: a learning rate that falls makes up for an average that is young.
+    CPU, that often begin from reconstructed objects: by smaller steps, which fall in the end, since
+    the average is young.
     """
     is_short = config.resolution <= 32
     batch = 16 if is_short else 32
     return TrainConfig(
         steps=steps,
         batch_size=batch,
-        lr=2.5e-3,
+        lr=5e-4 if is_short else 2.5e-3,
         betas=(0.0, 0.99),
         weight_decay=0.0,
         clip_norm=0.0,
@@ -199,14 +202,17 @@ class GanRecipe:
             terms = self._ball(draws)
         elif progress < start.sphere + start.reconstruction or start.views > 1:
             share = (progress - start.sphere) / start.reconstruction
-            terms = self._reconstruct(batch, draws, len(batch["image"]), share, with_terms=True)
+            count = len(batch["image"])
+            terms = self._reconstruct(batch, draws, count, 1.0, share, with_terms=True)
         else:
             whole = 1 - start.sphere - start.reconstruction
             share = (progress - start.sphere - start.reconstruction) / whole
             terms = self._play(batch, draws, share)
             kept = round(start.kept * len(batch["image"]))
             if kept:
-                terms |= self._reconstruct(batch, draws, kept, 1.0, with_terms=False)
+                terms |= self._reconstruct(
+                    batch, draws, kept, start.kept_weight, 1.0, with_terms=False
+                )
         loss = torch.stack([value for name, value in terms.items() if name[0] != "_"]).sum()
         return {"loss": loss, **{name.strip("_"): value for name, value in terms.items()}}
 
@@ -219,6 +225,7 @@ class GanRecipe:
         batch: dict[str, Tensor],
         draws: "_Draws",
         count: int,
+        weight: float,
         progress: float,
         *,
         with_terms: bool,
@@ -237,16 +244,15 @@ class GanRecipe:
             )
         jitter = draws.uniform(((side // self.generator.scale) ** 2,))[:count]
         made = self.generator.picture(form, codes, camera, side, jitter=jitter)
-        share = count / len(batch["image"])
-        terms = {"color": share * (made.image - batch["image"][:count]).abs().mean()}
+        terms = {"color": weight * (made.image - batch["image"][:count]).abs().mean()}
         if made.raw.shape[-1] != side:
             small = functional.interpolate(batch["image"][:count], made.raw.shape[-2:], mode="area")
-            terms["raw"] = share * (made.raw - small).abs().mean()
+            terms["raw"] = weight * (made.raw - small).abs().mean()
         if "mask" in batch:
             mask = functional.interpolate(
                 batch["mask"][:count], made.opacity.shape[-2:], mode="area"
             )
-            terms["mask"] = share * (made.opacity - mask).square().mean()
+            terms["mask"] = weight * (made.opacity - mask).square().mean()
         if with_terms:
             terms |= self._terms(codes, form, progress, draws, reconstructs=True)
         return terms
@@ -306,7 +312,8 @@ class GanRecipe:
         if self.augment is not None:
             self.augment.watch(judged.real_logits, progress)
         terms = {
-            "fooling": follow(judged.generator, judged.slope, fake).mean(),
+            "fooling": game.fooling_at(progress)
+            * follow(judged.generator, judged.slope, fake).mean(),
             "critic": judged.critic.mean(),
             "_real": judged.real_logits.mean().detach(),
             "_fake": judged.fake_logits.mean().detach(),

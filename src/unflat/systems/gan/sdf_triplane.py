@@ -54,10 +54,12 @@ class Config:
     density_lr: float = 1.0
     """Learning rate of these two as a share of the generator's."""
     eikonal: float = 0.1
-    """Weight of what keeps the distance's gradients at length 1. Few rays pull them up at a surface,
-    which is how a slow beta is made sharp; that takes more weight against it."""
+    """Weight of what keeps the distance's gradients at length 1. A surface is made sharp by
+    longer ones where beta is slow; that takes more weight against it."""
     surface_cells: int = 31
     """Cells on a side of the box in which the surface's terms are asked."""
+    critic_lr: float = 0.8
+    """Learning rate of the critic as a share of the generator's."""
     r1_gamma: float = 5.0
     """Weight of R1."""
     r1_every: int = 1
@@ -94,10 +96,11 @@ def small() -> Config:
         density_lr=0.03,
         eikonal=0.5,
         surface_cells=12,
-        r1_gamma=0.5,
+        critic_lr=5.0,
+        r1_gamma=0.05,
         r1_every=8,
         path_share=0.25,
-        start=Start(sphere=0.005, reconstruction=0.5, lr=6.0, kept=0.25),
+        start=Start(sphere=0.005, reconstruction=0.5, lr=30.0, kept=0.25, kept_weight=2.0),
     )
 
 
@@ -116,10 +119,11 @@ def tiny() -> Config:
         density_lr=0.03,
         eikonal=0.5,
         surface_cells=8,
-        r1_gamma=0.5,
+        critic_lr=5.0,
+        r1_gamma=0.05,
         r1_every=8,
         path_share=0.25,
-        start=Start(sphere=0.02, reconstruction=0.4, lr=6.0, kept=0.25),
+        start=Start(sphere=0.02, reconstruction=0.4, lr=30.0, kept=0.25, kept_weight=2.0),
     )
 
 
@@ -130,7 +134,7 @@ def start() -> Config:
 
 def play() -> Config:
     """The game of `small` alone, to begin from the weights of `start`."""
-    return replace(small(), density_lr=0.1, start=Start(kept=0.25))
+    return replace(small(), start=Start(kept=0.25, kept_weight=2.0))
 
 
 PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
@@ -179,9 +183,11 @@ def build(config: Config) -> Parts:
         critic=critic,
         game=Game(
             sees="rgba",
+            critic_lr=config.critic_lr,
             r1_gamma=config.r1_gamma,
             r1_every=config.r1_every,
-            blur=10.0,
+            blur=0.0 if config.start.kept else 10.0,  # what is known is sharp
+            ramp=0.1 if config.start.kept else 0.0,
             augment=config.augment,
         ),
         terms=(

@@ -49,7 +49,7 @@ class Body(nn.Module):
 
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
-    body, game = Body(config), Game(sees="dual", r1_gamma=0.5, r1_every=8, blur=10.0)
+    body, game = Body(config), Game(sees="dual", r1_gamma=0.05, r1_every=8, critic_lr=4.0)
     mapping = FilmMapping(32, body.codes, config.width)
     decoder = SuperResolution(8, 1, style_dim=2 * config.width, width=24)
     generator = Generator(mapping, body, Casting(coarse=12, fine=12), decoder=decoder, scale=2)
