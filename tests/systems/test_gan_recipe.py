@@ -175,8 +175,14 @@ def test_several_views_of_an_object_are_one_scene():
     together, apart = a_step(recipe, 0.5, batch), a_step(alone, 0.5, batch)
     torch.testing.assert_close(together["color"], apart["color"])
     torch.testing.assert_close(together["mask"], apart["mask"])
-    with pytest.raises(ValueError, match="only reconstruct"):
-        recipe_of("sdf_triplane", reconstruction=0.5, views=2)
+
+
+def test_made_up_objects_are_seen_as_often_as_known_ones(monkeypatch):
+    recipe, objects = recipe_of("sdf_triplane", kept=0.5, views=2), []
+    form = recipe.generator.form
+    monkeypatch.setattr(recipe.generator, "form", lambda c: objects.append(len(c)) or form(c))
+    a_step(recipe, 0.9, PosedBatches(views(), 4, together=2).batch(0))
+    assert objects == [2, 1]  # of four pictures, and of the two that are reconstructed
 
 
 def test_density_stays_what_it_can_be():

@@ -57,4 +57,4 @@ def test_how_a_preset_is_trained(name: str, preset: str) -> None:
     train = module.training(module.PRESETS[preset]())
     assert train.batch_size >= 4  # as many as the critic compares
     assert train.weight_decay == 0
-    assert train.betas[0] == (0.9 if preset == "start" else 0)  # no game, no moving target
+    assert (train.betas[0] == 0.9) == (preset == "start")  # no game, no moving target

@@ -81,7 +81,7 @@ def small() -> Config:
         critic_lr=5.0,
         r1_gamma=0.05,
         r1_every=8,
-        start=Start(reconstruction=0.5, lr=30.0, kept=0.25, kept_weight=2.0),
+        start=Start(reconstruction=0.5, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
 
 
@@ -99,7 +99,7 @@ def tiny() -> Config:
         critic_lr=5.0,
         r1_gamma=0.05,
         r1_every=8,
-        start=Start(reconstruction=0.4, lr=30.0, kept=0.25, kept_weight=2.0),
+        start=Start(reconstruction=0.4, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
 
 
@@ -110,7 +110,7 @@ def start() -> Config:
 
 def play() -> Config:
     """The game of `small` alone, to begin from the weights of `start`."""
-    return replace(small(), start=Start(kept=0.25, kept_weight=2.0))
+    return replace(small(), start=Start(kept=0.5, kept_weight=2.0, views=4))
 
 
 PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
@@ -118,7 +118,7 @@ PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": 
 
 def training(config: Config) -> TrainConfig:
     """How the paper trains it: 25 million pictures."""
-    if config.start.views > 1:
+    if config.start.is_all:
         return reconstructing()
     return playing(config, steps=780_000, warmup_steps=0)
 

@@ -62,8 +62,13 @@ class Start:
     """Learning rate at first as a multiple of the game's; it comes down to the game's meanwhile.
     What is known can be learned much faster than what a critic says."""
     views: int = 1
-    """How many pictures in a row show the same object. Several cost less than as many objects, and
-    are for runs that do nothing but reconstruct: a critic would tell such batches by that."""
+    """How many pictures in a row show the same object, known or made up. Several cost less than as
+    many objects."""
+
+    @property
+    def is_all(self) -> bool:
+        """Whether there is no game."""
+        return self.sphere + self.reconstruction >= 1
 
 
 @runtime_checkable
@@ -120,18 +125,17 @@ def playing(config: Pictured, *, steps: int = 150_000, warmup_steps: int = 1000)
     the average is young.
     """
     is_short = config.resolution <= 32
-    batch = 16 if is_short else 32
     return TrainConfig(
         steps=steps,
-        batch_size=batch,
+        batch_size=32,
         lr=5e-4 if is_short else 2.5e-3,
-        betas=(0.0, 0.99),
+        betas=(0.5 if is_short else 0.0, 0.99),
         weight_decay=0.0,
         clip_norm=0.0,
         schedule="cosine" if is_short else "constant",
         final_lr_fraction=0.2,
         warmup_steps=min(warmup_steps, 100) if is_short else warmup_steps,
-        ema_decay=0.5 ** (batch / 10_000),
+        ema_decay=0.5 ** (32 / 10_000),
     )
 
 
@@ -157,8 +161,6 @@ class GanRecipe:
             )
         self.system, self.config, self.parts = system, config, parts
         self.generator, self.game, self.start = parts.generator, parts.game, parts.start
-        if parts.start.views > 1 and parts.start.sphere + parts.start.reconstruction < 1:
-            raise ValueError("several views in a row are for runs that only reconstruct")
         modules: dict[str, nn.Module] = {"generator": self.generator, "critic": parts.critic}
         modules["terms"] = nn.ModuleList(t for t in parts.terms if isinstance(t, nn.Module))
         if knows:
@@ -200,7 +202,7 @@ class GanRecipe:
         draws = _Draws(batch, generator)
         if progress < start.sphere:
             terms = self._ball(draws)
-        elif progress < start.sphere + start.reconstruction or start.views > 1:
+        elif progress < start.sphere + start.reconstruction or start.is_all:
             share = (progress - start.sphere) / start.reconstruction
             count = len(batch["image"])
             terms = self._reconstruct(batch, draws, count, 1.0, share, with_terms=True)
@@ -237,13 +239,8 @@ class GanRecipe:
         camera, side = _camera(batch, "")[:count], batch["image"].shape[-1]
         codes = self.generator.codes(latents, camera_label(camera)[::views])
         form = self.generator.form(codes)
-        if views > 1:
-            camera = Camera(
-                camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
-                intrinsics=camera.intrinsics.unflatten(0, (-1, views)),
-            )
         jitter = draws.uniform(((side // self.generator.scale) ** 2,))[:count]
-        made = self.generator.picture(form, codes, camera, side, jitter=jitter)
+        made = self.generator.picture(form, codes, _of_each(camera, views), side, jitter=jitter)
         terms = {"color": weight * (made.image - batch["image"][:count]).abs().mean()}
         if made.raw.shape[-1] != side:
             small = functional.interpolate(batch["image"][:count], made.raw.shape[-2:], mode="area")
@@ -277,13 +274,14 @@ class GanRecipe:
             camera = self.augment.draw(draws.uniform, draws.normal).camera(camera)
         label = camera_label(camera)
         told = swapped(label, game.swap_probability(progress), draws.uniform(()))
-        codes = self.generator.codes(draws.normal(self._latent_shape), told)
+        views = self.start.views
+        codes = self.generator.codes(draws.normal(self._latent_shape)[::views], told[::views])
         form = self.generator.form(codes)
         noise = game.noise_at(progress)
         if noise and hasattr(form.field, "noise"):
             form.field.noise = lambda shape: noise * draws.normal(shape)  # pyright: ignore[reportAttributeAccessIssue]
         jitter = draws.uniform(((side // self.generator.scale) ** 2,))
-        made = self.generator.picture(form, codes, camera, side, jitter=jitter)
+        made = self.generator.picture(form, codes, _of_each(camera, views), side, jitter=jitter)
         sigma = game.blur_sigma(progress, side)
         real = shown_real(image, mask, game.sees, made.raw.shape[-1])
         fake = shown_made(made, game.sees)
@@ -424,6 +422,16 @@ class _Draws:
         """True in a share of the steps, alike on every process."""
         number = torch.rand((), generator=self.generator, device=self.generator.device)
         return float(number) < share
+
+
+def _of_each(camera: Camera, views: int) -> Camera:
+    """Cameras in a row as those of objects, so many of each."""
+    if views == 1:
+        return camera
+    return Camera(
+        camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
+        intrinsics=camera.intrinsics.unflatten(0, (-1, views)),
+    )
 
 
 def _camera(batch: dict[str, Tensor], prefix: str) -> Camera:

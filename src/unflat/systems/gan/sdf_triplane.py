@@ -100,7 +100,7 @@ def small() -> Config:
         r1_gamma=0.05,
         r1_every=8,
         path_share=0.25,
-        start=Start(sphere=0.005, reconstruction=0.5, lr=30.0, kept=0.25, kept_weight=2.0),
+        start=Start(sphere=0.005, reconstruction=0.5, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
 
 
@@ -123,7 +123,7 @@ def tiny() -> Config:
         r1_gamma=0.05,
         r1_every=8,
         path_share=0.25,
-        start=Start(sphere=0.02, reconstruction=0.4, lr=30.0, kept=0.25, kept_weight=2.0),
+        start=Start(sphere=0.02, reconstruction=0.4, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
 
 
@@ -134,7 +134,7 @@ def start() -> Config:
 
 def play() -> Config:
     """The game of `small` alone, to begin from the weights of `start`."""
-    return replace(small(), start=Start(kept=0.25, kept_weight=2.0))
+    return replace(small(), start=Start(kept=0.5, kept_weight=2.0, views=4))
 
 
 PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": paper}
@@ -142,7 +142,7 @@ PRESETS = {"tiny": tiny, "start": start, "play": play, "small": small, "paper": 
 
 def training(config: Config) -> TrainConfig:
     """How the paper trains it."""
-    return reconstructing() if config.start.views > 1 else playing(config)
+    return reconstructing() if config.start.is_all else playing(config)
 
 
 class Body(nn.Module):
