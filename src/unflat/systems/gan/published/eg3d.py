@@ -27,14 +27,12 @@ from torch.nn import functional
 from unflat.errors import UserError
 from unflat.fields.distance import DistanceDecoder
 from unflat.fields.field import FieldOutput
+from unflat.hub.published_names import Names, filled, linear_names
 from unflat.nn.stylegan import MappingNetwork, SuperResolution, SynthesisNetwork
 from unflat.rendering import Casting
 from unflat.systems.gan.generator import Form, Generator
 from unflat.systems.gan.published.keys import (
-    Names,
     block_names,
-    filled,
-    linear_names,
     mapping_names,
     renamed,
     synthesis_names,

@@ -1,70 +1,34 @@
-"""Names of published weights to ours: every key is known, and used once.
-
-Both nerf-from-image and EG3D build on the same StyleGAN2 code, whose names are told here.
-"""
+"""Names of StyleGAN2's code, on which both nerf-from-image and EG3D build, to ours."""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from unflat.errors import UserError
+from unflat.hub import published_names
+from unflat.hub.published_names import Names, linear_names
 from unflat.nn.equalized import BINOMIAL
-from unflat.nn.published import from_published, published_shapes
-
-Network = TypeVar("Network", bound=nn.Module)
-Names = dict[str, str | None]
-"""Published name to ours; none where the weight is known and does nothing here."""
 
 _FILTER = "resample_filter"
 
 
 def renamed(state: Mapping[str, Tensor], names: Names, source: str) -> dict[str, Tensor]:
-    """The weights under our names.
-
-    Args:
-        state: of the file.
-        names: all that a file must hold, and all that it may.
-        source: for the message, as in the path of the file.
+    """The weights under our names, as `unflat.hub.published_names.renamed` has them.
 
     Raises:
         UserError: a key is missing or unknown, or a low-pass filter is another than StyleGAN2's.
     """
-    if missing := names.keys() - state.keys():
-        raise UserError(
-            f"{source}: lacks {min(missing)}, so that it is cut or of another network; "
-            "give a file as published."
-        )
-    if unknown := state.keys() - names.keys():
-        raise UserError(
-            f"{source}: holds {min(unknown)}, which no generator of its kind has; "
-            "give a file as published."
-        )
+    weights = published_names.renamed(state, names, source)
     row = torch.tensor(BINOMIAL) / sum(BINOMIAL)
     for name in names:
         if name.endswith(_FILTER) and not torch.allclose(state[name].float(), row[:, None] * row):
             raise UserError(
                 f"{source}: {name} is not StyleGAN2's low-pass; give a file as published."
             )
-    return {ours: state[name] for name, ours in names.items() if ours is not None}
-
-
-def filled(build: Callable[[], Network], state: dict[str, Tensor], source: str) -> Network:
-    """A network with these weights and no others, frozen, in evaluation mode.
-
-    Raises:
-        UserError: a weight has another shape.
-        ValueError: a weight is not the network's.
-    """
-    foreign = state.keys() - published_shapes(build).keys()
-    if foreign:
-        raise ValueError(f"{min(foreign)} is no weight of the network")
-    try:
-        return from_published(build, state)
-    except ValueError as error:
-        raise UserError(f"{source}: {error}; give a file as published.") from error
+    return weights
 
 
 class SynthesisSizes(NamedTuple):
@@ -104,11 +68,6 @@ def synthesis_sizes(state: Mapping[str, Tensor], prefix: str, source: str) -> Sy
     if affine not in state:
         raise UserError(f"{source}: lacks {affine}; give a file as published.")
     return SynthesisSizes(sides[-1], out[-1][0], base, widest, state[affine].shape[1])
-
-
-def linear_names(published: str, ours: str) -> Names:
-    """Weight and bias of a layer."""
-    return {f"{published}.{part}": f"{ours}.{part}" for part in ("weight", "bias")}
 
 
 def mapping_names(published: str, ours: str, depth: int) -> Names:

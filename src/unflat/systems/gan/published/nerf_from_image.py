@@ -25,15 +25,13 @@ from unflat.fields.distance import (
     DistanceTriplaneField,
     LaplaceDensity,
 )
+from unflat.hub.published_names import Names, filled, linear_names
 from unflat.nn.palette import PaletteNetwork
 from unflat.nn.stylegan import MappingNetwork, SynthesisNetwork
 from unflat.rendering import Casting
 from unflat.systems.gan.generator import Form, Generator
 from unflat.systems.gan.published.directed import DirectedTriplaneField, ViewDirectionNetwork
 from unflat.systems.gan.published.keys import (
-    Names,
-    filled,
-    linear_names,
     mapping_names,
     renamed,
     synthesis_names,
