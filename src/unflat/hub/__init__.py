@@ -1,7 +1,9 @@
 """What models there are, where their weights lie, what they may be used for."""
 
 from unflat.hub.card import SECTIONS, draft_card, read_card
-from unflat.hub.generator_files import GeneratorFile, read_generator_file
+from unflat.hub.encoder_files import read_encoder_file
+from unflat.hub.generator_files import read_generator_file
+from unflat.hub.model_file import ModelFile
 from unflat.hub.published_folder import PublishedFolder, published_folder
 from unflat.hub.registry import (
     EXAMPLE_CREDIT,
@@ -19,7 +21,7 @@ __all__ = [
     "MODELS",
     "SECTIONS",
     "Description",
-    "GeneratorFile",
+    "ModelFile",
     "PublishedFolder",
     "WeightFile",
     "draft_card",
@@ -28,6 +30,7 @@ __all__ = [
     "is_here",
     "published_folder",
     "read_card",
+    "read_encoder_file",
     "read_generator_file",
     "read_weight_file",
 ]
