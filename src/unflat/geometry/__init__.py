@@ -26,6 +26,8 @@ from unflat.geometry.frames import (
     z_up_to_object,
 )
 from unflat.geometry.placement import Placement
+from unflat.geometry.pnp import PnpConfig, PoseEstimate, PoseHypothesis, refine_pose, solve_pose
+from unflat.geometry.pnp_refine import FocalPrior
 from unflat.geometry.pose import (
     look_at,
     orbit_coordinates,
@@ -83,6 +85,7 @@ __all__ = [
     "DatasetPrior",
     "DiscPrior",
     "Distribution",
+    "FocalPrior",
     "Frame",
     "Gaussian",
     "NerfFromImageCamera",
@@ -91,6 +94,9 @@ __all__ = [
     "OrbitPrior",
     "PivotPrior",
     "Placement",
+    "PnpConfig",
+    "PoseEstimate",
+    "PoseHypothesis",
     "PosePrior",
     "PyTorch3DCamera",
     "Rays",
@@ -129,11 +135,13 @@ __all__ = [
     "pixel_grid",
     "pose_from_camera",
     "quaternion_from_rotation",
+    "refine_pose",
     "rigid",
     "rotation_about",
     "rotation_from_quaternion",
     "rotation_from_vector",
     "scene_to_export",
+    "solve_pose",
     "spiral",
     "swing",
     "to_blender",
