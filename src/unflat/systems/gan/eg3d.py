@@ -79,7 +79,7 @@ def small() -> Config:
         critic_width=24,
         critic_widest=128,
         critic_lr=5.0,
-        r1_gamma=0.05,
+        r1_gamma=0.2,
         r1_every=8,
         start=Start(reconstruction=0.5, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
@@ -97,7 +97,7 @@ def tiny() -> Config:
         critic_width=24,
         critic_widest=64,
         critic_lr=5.0,
-        r1_gamma=0.05,
+        r1_gamma=0.2,
         r1_every=8,
         start=Start(reconstruction=0.4, lr=30.0, kept=0.5, kept_weight=2.0, views=4),
     )
@@ -178,6 +178,7 @@ def build(config: Config) -> Parts:
             r1_every=config.r1_every,
             swap=config.swap,
             blur=0.0 if config.start.kept else 10.0,  # what is known is sharp
+            fooling=0.1 if config.start.kept else 1.0,
             ramp=0.1 if config.start.kept else 0.0,
         ),
         start=config.start,

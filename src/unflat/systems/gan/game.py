@@ -43,6 +43,8 @@ class Game:
     """Of the adversarial part of the run, in which the blur goes away."""
     top_share: float = 1.0
     """Least share of made pictures, the best, that teach the generator (pi-GAN: 0.6)."""
+    fooling: float = 1.0
+    """Weight of the critic's word for the generator."""
     ramp: float = 0.0
     """Share of the adversarial part of the run in which the critic's word grows to its weight, so
     that a generator that knows something is not led astray by a critic that knows nothing yet."""
@@ -90,7 +92,8 @@ class Game:
 
     def fooling_at(self, progress: float) -> float:
         """Weight of what the critic says, at a share of the adversarial part of the run."""
-        return min(1.0, progress / self.ramp) if self.ramp else 1.0
+        grown = min(1.0, progress / self.ramp) if self.ramp else 1.0
+        return self.fooling * grown
 
     def blur_sigma(self, progress: float, side: int) -> float:
         """Pixels of blur, at a share of the adversarial part of the run."""
