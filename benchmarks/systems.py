@@ -95,7 +95,9 @@ def evaluate(case: Case, run: Path, data: Path, label: str) -> None:
     """The report of a run."""
     report = RESULTS / f"objects-{case.set}-{label}.json"
     more = ["--fit-azimuth"] if case.set == "procedural_front" else []
-    unflat("evaluate", "objects", "--model", run, "--data", data, "--report", report, *more)
+    unflat(
+        "evaluate", "objects", "--model", run, "--data", data, "--report", report, "--force", *more
+    )
 
 
 def pictures(model: Path, path: Path) -> None:
