@@ -27,7 +27,7 @@ COLUMNS = (
     ("silhouette_iou", "outline IoU", "{:.3f}"),
     ("azimuth_median", "azimuth, median", "{:.0f}°"),
     ("azimuth_within_30", "within 30°", "{:.0%}"),
-    ("gradient_median", "\\|∇d\\|", "{:.2f}"),
+    ("gradient_median", "\\|∇d\\| (10 to 90 %)", "{:.2f}"),
     ("watertight", "watertight", "{:.0%}"),
     ("main_share", "main part", "{:.0%}"),
 )
@@ -110,6 +110,9 @@ def cell(figures, key, form):
     if value is None:
         return ""
     text, error = form.format(value), figures.get(f"{key}_error")
+    if key == "gradient_median":
+        low, high = (form.format(figures[f"gradient_p{share}"]) for share in (10, 90))
+        return f"{text} ({low} to {high})"
     return text if error is None else f"{text} ± {form.format(error)}"
 
 
