@@ -114,6 +114,7 @@ def test_truncation_is_not_for_priors(capsys: pytest.CaptureFixture[str]) -> Non
         (("--system", "eg3d", "--resolution", "48"), "--resolution 48: must be a power of 2"),
         (("--system", "pigan", "--resolution", "64", "--preset", "tiny"), "growth is"),
         (("--system", "eg3d", "--classes", "car"), "--data: one data set is learned from"),
+        (("--system", "eg3d", "--batch-size", "6"), "must be a multiple of 4, as 4 pictures in a"),
         (("--system", "eg3d", "--batch-size", "0"), "batch_size must be at least 1"),
     ],
 )

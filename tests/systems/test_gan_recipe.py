@@ -183,6 +183,11 @@ def test_made_up_objects_are_seen_as_often_as_known_ones(monkeypatch):
     monkeypatch.setattr(recipe.generator, "form", lambda c: objects.append(len(c)) or form(c))
     a_step(recipe, 0.9, PosedBatches(views(), 4, together=2).batch(0))
     assert objects == [2, 1]  # of four pictures, and of the two that are reconstructed
+    objects.clear()
+    few = dataclasses.replace(recipe.start, kept=0.1)
+    monkeypatch.setattr(recipe, "start", few)
+    a_step(recipe, 0.9, PosedBatches(views(), 4, together=2).batch(0))
+    assert objects == [2, 1]  # one at least, and whole
 
 
 def test_density_stays_what_it_can_be():

@@ -78,6 +78,13 @@ def run(options: Options, terminal: Terminal) -> int:
     _require_enough(about["system"], views, parts)
     recipe = GanRecipe(about["system"], model, parts, objects=len(views.names))
     rank, world_size = process_rank()
+    in_row = parts.start.views
+    share = config.accumulate * world_size * in_row
+    if config.batch_size % share:
+        raise UserError(
+            f"--batch-size {config.batch_size}: must be a multiple of {share}, as {in_row} pictures "
+            "in a row show the same object, in each accumulated part."
+        )
     try:
         batches = PosedBatches(
             views,

@@ -210,8 +210,9 @@ class GanRecipe:
             whole = 1 - start.sphere - start.reconstruction
             share = (progress - start.sphere - start.reconstruction) / whole
             terms = self._play(batch, draws, share)
-            kept = round(start.kept * len(batch["image"]))
-            if kept:
+            if start.kept:  # whole objects, at least one
+                objects = round(start.kept * len(batch["image"]) / start.views)
+                kept = max(1, objects) * start.views
                 terms |= self._reconstruct(
                     batch, draws, kept, start.kept_weight, 1.0, with_terms=False
                 )
