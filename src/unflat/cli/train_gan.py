@@ -82,8 +82,8 @@ def run(options: Options, terminal: Terminal) -> int:
     share = config.accumulate * world_size * in_row
     if config.batch_size % share:
         raise UserError(
-            f"--batch-size {config.batch_size}: must be a multiple of {share}, as {in_row} pictures "
-            "in a row show the same object, in each accumulated part."
+            f"--batch-size {config.batch_size}: must be a multiple of {share}, as {in_row} "
+            "pictures in a row show the same object, in each accumulated part."
         )
     try:
         batches = PosedBatches(
