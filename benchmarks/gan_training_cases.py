@@ -25,7 +25,7 @@ RADIUS, FOCAL = 1.3, 131.25 / 128  # of SRN's cameras, world units and picture w
 SECONDS = 3.0  # of each way, if a few calls take no longer
 LR = 0.0  # so that weights stay as they are; Adam takes as long with any
 AGREEMENT = 1e-3  # of planes and logits, as a share of their largest
-PICTURE_AGREEMENT = 0.02  # mean difference of colours in [0, 1]; samples lie elsewhere
+PICTURE_AGREEMENT = 0.005  # mean difference of colours in [0, 1]; samples lie elsewhere
 MANY = 64  # samples of a ray in that comparison
 PARTS = ("forward", "backward", "update")
 
