@@ -57,15 +57,11 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     return {**named, **before, **{key: value for key, value in named.items() if value}}
 
 
-def _write(out: Path, trained: Trained) -> list[str]:
-    """The model file and its card, with the blanks marked."""
-    from unflat.hub import draft_card
-    from unflat.training import save_model
+def _write(out: Path, trained: Trained) -> None:
+    """The network, its card and the report."""
+    from unflat.cli.written_model import write_model
 
     name = out.name
-    card = {"name": name, "licence": "not stated"}
-    header = {**trained.recipe.config_json(), "card": card}
-    save_model(out / "model.safetensors", trained.weights, header)
     sections = {
         "What it is": f"{name}: sees the disparity of single pictures.",
         "Use": f"`unflat data depth FOLDER --model {name}/model.safetensors`",
@@ -73,6 +69,5 @@ def _write(out: Path, trained: Trained) -> list[str]:
         "Numbers": "Not measured. `unflat evaluate depth --depth ... --data ...`",
         "Confidence": "It gives none.",
     }
-    text = draft_card(name, sections, trained.report.json(), trained.counts)
-    (out / "card.md").write_text(text, encoding="utf-8")
-    return ["model.safetensors", "card.md"]
+    header = trained.recipe.config_json()
+    write_model(out, trained.weights, header, sections, trained.report, trained.counts)

@@ -88,24 +88,19 @@ def _write(
     report: Report,
     datasets: list["PictureDataset"],
 ) -> None:
-    """The calibrated trunk of the averaged weights, its card with blanks marked, the report."""
+    """The calibrated trunk of the averaged weights, its card and the report."""
     from unflat.cli.training_run import counts_of
-    from unflat.hub import draft_card
+    from unflat.cli.written_model import write_model
     from unflat.systems.features import calibrated
-    from unflat.training import read_checkpoint, save_model
+    from unflat.training import read_checkpoint
 
-    checkpoint = read_checkpoint(result.checkpoint)
-    weights = checkpoint.ema() or checkpoint.weights()
+    weights = read_checkpoint(result.checkpoint).averaged()
     network = calibrated(weights, recipe.config.widths, datasets)
-    header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
-    save_model(out / "model.safetensors", network, header, dtype="int8")
     sections = {
         "What it is": f"{out.name}: a feature network for distances between pictures.",
         "Use": f"`unflat evaluate generation --features {out.name}/model.safetensors ...`",
         "Inputs": "RGB pictures of at least 16 px a side; larger than 128 px are reduced.",
         "Confidence": "It gives none.",
     }
-    card = draft_card(out.name, sections, report.json(), counts_of(datasets))
-    (out / "card.md").write_text(card, encoding="utf-8")
-    report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
-    report.write(out / "report.json")
+    counts, header = counts_of(datasets), recipe.config_json()
+    write_model(out, network.state_dict(), header, sections, report, counts, dtype="int8")

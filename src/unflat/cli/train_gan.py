@@ -48,6 +48,7 @@ def run(options: Options, terminal: Terminal) -> int:
         named_settings,
         new_report,
         require_data,
+        require_rows,
     )
     from unflat.data import PosedBatches
     from unflat.systems.gan.recipe import GanRecipe
@@ -78,13 +79,7 @@ def run(options: Options, terminal: Terminal) -> int:
     _require_enough(about["system"], views, parts)
     recipe = GanRecipe(about["system"], model, parts, objects=len(views.names))
     rank, world_size = process_rank()
-    in_row = parts.start.views
-    share = config.accumulate * world_size * in_row
-    if config.batch_size % share:
-        raise UserError(
-            f"--batch-size {config.batch_size}: must be a multiple of {share}, as {in_row} "
-            "pictures in a row show the same object, in each accumulated part."
-        )
+    require_rows(config, parts.start.views, world_size)
     try:
         batches = PosedBatches(
             views,
@@ -95,7 +90,7 @@ def run(options: Options, terminal: Terminal) -> int:
             together=parts.start.views,
         )
     except ValueError as error:
-        raise UserError(f"--batch-size: {error}.") from error
+        raise UserError(f"--data: {error}; give more, or another --preset.") from error
     parameters = sum(weight.numel() for weight in recipe.networks.parameters())
     terminal.line(
         f"{about['system']} {model.resolution} px, {parameters / 1e6:.1f} M parameters, "
@@ -193,16 +188,13 @@ def _write(
     result: "TrainResult",
     report: Report,
 ) -> None:
-    """The model file, its card with the blanks marked, and the report."""
-    from unflat.hub import draft_card
+    """The generator, its card and the report."""
+    from unflat.cli.written_model import write_model
     from unflat.systems.gan.pipeline import header_of, weights_of
-    from unflat.training import read_checkpoint, save_model
+    from unflat.training import read_checkpoint
 
-    checkpoint = read_checkpoint(result.checkpoint)
-    weights = weights_of(checkpoint.ema() or checkpoint.weights())
-    card = {"name": out.name, "licence": "not stated"}
-    header = {**header_of(recipe, _cameras(recipe.parts, views)), "card": card}
-    save_model(out / "model.safetensors", weights, header)
+    weights = weights_of(read_checkpoint(result.checkpoint).averaged())
+    header = header_of(recipe, _cameras(recipe.parts, views))
     sections = {
         "What it is": f"{out.name}: makes up objects like those of {views.name}, in 3D.",
         "Use": f"`unflat generate --model {out.name}/model.safetensors`",
@@ -211,10 +203,7 @@ def _write(
         "Confidence": "It gives none.",
     }
     counts = ", ".join(f"{count} {kind}" for kind, count in views.counts.items())
-    text = draft_card(out.name, sections, report.json(), counts)
-    (out / "card.md").write_text(text, encoding="utf-8")
-    report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
-    report.write(out / "report.json")
+    write_model(out, weights, header, sections, report, counts)
 
 
 def _cameras(parts: "Parts", views: "PosedViews") -> "Camera":

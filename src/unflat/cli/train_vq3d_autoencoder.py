@@ -217,17 +217,14 @@ def _write(
     report: Report,
     datasets: list["PictureDataset"],
 ) -> None:
-    """The model file from the averaged weights, its card with the blanks marked, the report."""
+    """The model from the averaged weights, its card and the report."""
     from unflat.cli.training_run import counts_of
-    from unflat.hub import draft_card
-    from unflat.training import read_checkpoint, save_model
+    from unflat.cli.written_model import write_model
+    from unflat.training import read_checkpoint
 
-    checkpoint = read_checkpoint(result.checkpoint)
-    header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
-    weights = recipe.model_weights(checkpoint.ema() or checkpoint.weights())
+    weights = recipe.model_weights(read_checkpoint(result.checkpoint).averaged())
     # Rounded to half, an encoder that was to stay as it is would give other tokens here and there.
     dtype = "float32" if recipe.loss.trained == "decoder" else "float16"
-    save_model(out / "model.safetensors", weights, header, dtype)
     side = recipe.config.resolution
     sections = {
         "What it is": f"{out.name}: a VQ3D stage-1 model for {side} px pictures.",
@@ -236,7 +233,5 @@ def _write(
         "Numbers": "Not measured. `unflat evaluate reconstruction --model ... --data ...`",
         "How to cite": "Name unflat and its version, and VQ3D (arXiv 2302.06833).",
     }
-    card = draft_card(out.name, sections, report.json(), counts_of(datasets))
-    (out / "card.md").write_text(card, encoding="utf-8")
-    report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
-    report.write(out / "report.json")
+    counts = counts_of(datasets)
+    write_model(out, weights, recipe.config_json(), sections, report, counts, dtype)

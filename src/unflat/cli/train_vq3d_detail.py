@@ -73,22 +73,14 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     return {**named, "model": "vq3d-small", **before, **chosen}
 
 
-def _write(out: Path, trained: Trained) -> list[str]:
-    """The whole model with the refiner that was learned, and its card with the blanks marked."""
-    from unflat.hub import draft_card
+def _write(out: Path, trained: Trained) -> None:
+    """The whole model with the refiner that was learned, its card and the report."""
+    from unflat.cli.written_model import write_model
     from unflat.systems.vq3d.detail_recipe import DetailRecipe
-    from unflat.training import save_model
 
     recipe, name = trained.recipe, out.name
     assert isinstance(recipe, DetailRecipe)  # made by this verb
     recipe.refiner.load_state_dict(trained.weights)
-    header = {
-        **recipe.config_json(),
-        "system": "vq3d",
-        "card": {"name": name, "licence": "not stated"},
-    }
-    # In full precision: everything but the refiner must stay as it was, tokens above all.
-    save_model(out / "model.safetensors", recipe.model.state_dict(), header, "float32")
     sections = {
         "What it is": f"{name}: a VQ3D stage-1 model whose detail mode was trained further.",
         "Use": f"`unflat reconstruct photo.jpg --model {name}/model.safetensors`",
@@ -96,6 +88,12 @@ def _write(out: Path, trained: Trained) -> list[str]:
         "Numbers": "Not measured. `unflat evaluate reconstruction --model ... --data ...`",
         "How to cite": "Name unflat and its version, and VQ3D (arXiv 2302.06833).",
     }
-    text = draft_card(name, sections, trained.report.json(), trained.counts)
-    (out / "card.md").write_text(text, encoding="utf-8")
-    return ["model.safetensors", "card.md"]
+    write_model(
+        out,
+        recipe.model.state_dict(),
+        {**recipe.config_json(), "system": "vq3d"},
+        sections,
+        trained.report,
+        trained.counts,
+        dtype="float32",  # everything but the refiner must stay as it was, tokens above all
+    )

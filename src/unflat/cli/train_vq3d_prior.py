@@ -218,15 +218,12 @@ def _write(
     report: Report,
     tokens: "TokenDataset",
 ) -> None:
-    """The model file from the averaged weights, its card with the blanks marked, the report."""
-    from unflat.hub import draft_card
+    """The averaged weights, their card and the report."""
+    from unflat.cli.written_model import write_model
     from unflat.systems.vq3d.prior_recipe import bits_per_code
-    from unflat.training import read_checkpoint, save_model
+    from unflat.training import read_checkpoint
 
-    checkpoint = read_checkpoint(result.checkpoint)
-    weights = checkpoint.ema() or checkpoint.weights()
-    header = {**recipe.config_json(), "card": {"name": out.name, "licence": "not stated"}}
-    save_model(out / "model.safetensors", weights, header)
+    weights = read_checkpoint(result.checkpoint).averaged()
     numbers = "Not measured. `unflat evaluate generation --model ... --data ...`"
     if recipe.validation is not None:
         recipe.model.load_state_dict(weights)
@@ -240,7 +237,5 @@ def _write(
         "Numbers": numbers,
         "How to cite": "Name unflat and its version, and VQ3D (arXiv 2302.06833).",
     }
-    card = draft_card(out.name, sections, report.json(), f"{len(tokens)} sequences of tokens")
-    (out / "card.md").write_text(card, encoding="utf-8")
-    report.files = ["model.safetensors", "card.md", "run.json", "metrics.jsonl"]
-    report.write(out / "report.json")
+    counts = f"{len(tokens)} sequences of tokens"
+    write_model(out, weights, recipe.config_json(), sections, report, counts)

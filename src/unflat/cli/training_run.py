@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 
 import tyro
 
@@ -102,7 +102,7 @@ def run_training(
     config: "TrainConfig",
     resolution: int,
     recipe: Callable[[], "Recipe"],
-    write: Callable[[Trained], Sequence[str]],
+    write: Callable[[Trained], None],
 ) -> int:
     """Train a recipe on pictures, as every training verb does; the exit code.
 
@@ -114,7 +114,7 @@ def run_training(
         config: of the loop.
         resolution: side of the pictures in pixels.
         recipe: makes the recipe; called once the seed is set.
-        write: writes the model and its card into ``options.out``, gives the names of the files.
+        write: writes the model, its card and the report into ``options.out``.
     """
     import torch
 
@@ -134,11 +134,8 @@ def run_training(
     )
 
     def finish(result: "TrainResult") -> None:
-        checkpoint = read_checkpoint(result.checkpoint)
-        weights = checkpoint.ema() or checkpoint.weights()
-        trained = Trained(recipe=made, weights=weights, report=report, counts=counts_of(datasets))
-        report.files = [*write(trained), "run.json", "metrics.jsonl"]
-        report.write(options.out / "report.json")
+        weights = read_checkpoint(result.checkpoint).averaged()
+        write(Trained(recipe=made, weights=weights, report=report, counts=counts_of(datasets)))
 
     return carry_out(options, terminal, made, batches, config, report, about, parameters, finish)
 
@@ -246,8 +243,9 @@ def _merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(old)
     for key, value in new.items():
         inner = found.get(key)
-        both = isinstance(inner, Mapping) and isinstance(value, Mapping)
-        found[key] = _merged(inner, value) if both else value
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merged(cast("Mapping[str, Any]", inner), cast("Mapping[str, Any]", value))
+        found[key] = value
     return found
 
 
@@ -291,6 +289,25 @@ def require_data(about: Mapping[str, Any]) -> None:
     if not about.get("data"):
         raise UserError(
             "--data: names no data set; give a folder of pictures, a .tar, or the word example."
+        )
+
+
+def require_rows(config: "TrainConfig", views: int, world_size: int) -> None:
+    """Refuse batches that tear apart pictures of one object, which stand in a row.
+
+    Args:
+        config: of the loop.
+        views: of an object in a row.
+        world_size: how many processes share a batch.
+
+    Raises:
+        UserError: the batch is no multiple of what it has to be.
+    """
+    share = config.accumulate * world_size * views
+    if config.batch_size % share:
+        raise UserError(
+            f"--batch-size {config.batch_size}: must be a multiple of {share}, as {views} "
+            "pictures in a row show the same object, in each accumulated part."
         )
 
 

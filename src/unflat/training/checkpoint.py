@@ -52,6 +52,10 @@ class Checkpoint:
         path = self.path / "ema.safetensors"
         return _read(path) if path.exists() else None
 
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged tensors, or those as trained where no average was taken."""
+        return self.ema() or self.weights()
+
     def optimizer(self) -> dict[str, Tensor]:
         """The optimizer's tensors, as ``optimizer_tensors`` names them."""
         return _read(self.path / "optimizer.safetensors")
@@ -156,7 +160,7 @@ def load_init(path: Path | str) -> dict[str, Tensor]:
             checkpoint, _ = newest_checkpoint(path)
         if checkpoint is None:
             raise UserError(f"{path}: holds no whole checkpoint; give a model file or a run.")
-        return checkpoint.ema() or checkpoint.weights()
+        return checkpoint.averaged()
     return load_weights(path)[0]
 
 
