@@ -131,7 +131,8 @@ def test_a_published_backbone_begins_an_encoder(tmp_path: Path) -> None:
     backbone = {name: x for name, x in trunk.items() if not name.startswith("linear_")}
     torch.save(backbone | {"head.weight": torch.ones(9, 64), "head.bias": torch.ones(9)}, path)
     opened = open_backbone(path)
-    encoder = build(Config(backbone=opened.sizes, decoder_width=8, features=8, head_width=8))
+    small = Config(backbone=opened.sizes, decoder_width=8, features=8, head_width=8, code_width=8)
+    encoder = build(small)
     encoder.trunk.backbone.load_state_dict(opened.state_dict())
     assert all(weight.requires_grad for weight in encoder.parameters())
     with np.load(FIXTURES / "tiny.npz") as expected:

@@ -10,12 +10,18 @@ from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.generator import Generator, Made
 from unflat.systems.gan.planes import Planes
 from unflat.systems.inversion.encoder import tiny
-from unflat.systems.inversion.recipe import CameraBatches, EncoderRecipe, Framing, seen_points
+from unflat.systems.inversion.recipe import (
+    CameraBatches,
+    EncoderRecipe,
+    Framing,
+    Objective,
+    seen_points,
+)
 from unflat.training.randomness import step_generator, with_position
 
 SIDE = 16
 RADIUS = 0.35
-STILL = Framing(turn_deg=0.0, scale=0.0, shift=0.0, color=0.0, hue=0.0)
+STILL = Framing(around_deg=0.0, turn_deg=0.0, scale=0.0, shift=0.0, color=0.0, hue=0.0)
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +45,11 @@ def balls(monkeypatch: pytest.MonkeyPatch) -> Generator:
     generator = sdf_triplane.build(config).generator
 
     def picture(form, codes, camera: Camera, side: int) -> Made:
+        views = camera.batch_shape[1]
+        camera = Camera(
+            camera_to_world=camera.camera_to_world.flatten(0, 1),
+            intrinsics=camera.intrinsics.flatten(0, 1),
+        )
         rays = image_rays(camera, side, side)
         origins, directions = rays.origins.flatten(1, 2), rays.directions.flatten(1, 2)
         middle = -(origins * directions).sum(-1)
@@ -47,7 +58,9 @@ def balls(monkeypatch: pytest.MonkeyPatch) -> Generator:
         points = origins + distance[..., None] * directions
         depth = torch.where(inside > 0, camera.to_camera(points)[..., 2], torch.inf)
         opacity = (inside > 0).float()[:, None, :].unflatten(2, (side, side))
-        tint = codes[:, 0, :3].sigmoid()[:, None] * (0.5 + 0.5 * points[..., :1].sign())
+        tint = codes[:, 0, :3].repeat_interleave(views, 0).sigmoid()[:, None] * (
+            0.5 + 0.5 * points[..., :1].sign()
+        )
         image = tint.mT.unflatten(2, (side, side)) * opacity + (1 - opacity)
         return Made(image, image, opacity, depth.unflatten(1, (side, side)))
 
@@ -57,7 +70,9 @@ def balls(monkeypatch: pytest.MonkeyPatch) -> Generator:
 
 def test_each_pixel_is_told_the_point_that_it_shows(monkeypatch):
     recipe = EncoderRecipe(tiny(), balls(monkeypatch), SIDE)
-    shown = recipe.show(CameraBatches(cameras(), 6).batch(0), step_generator(0, 1))
+    shown = recipe.show(CameraBatches(cameras(), 8).batch(0), step_generator(0, 1))
+    assert torch.equal(shown.w[0], shown.w[3])
+    assert not torch.equal(shown.w[3], shown.w[4])
     is_ball = shown.opacity[:, 0] == 1
     radii = shown.points.norm(dim=1)
     assert 0.1 < is_ball.float().mean() < 0.6
@@ -83,9 +98,13 @@ def test_points_come_back_from_where_they_are_seen():
 
 def test_framing_moves_the_object_and_keeps_the_truth(monkeypatch):
     generator = balls(monkeypatch)
-    batch = CameraBatches(cameras(), 6).batch(0)
-    still = EncoderRecipe(tiny(), generator, SIDE, framing=STILL).show(batch, step_generator(0, 1))
-    recipe = EncoderRecipe(tiny(), generator, SIDE, framing=Framing(shift=0.3, scale=0.4))
+    batch = CameraBatches(cameras(), 8).batch(0)
+    still = EncoderRecipe(tiny(), generator, SIDE, objective=Objective(framing=STILL)).show(
+        batch, step_generator(0, 1)
+    )
+    recipe = EncoderRecipe(
+        tiny(), generator, SIDE, objective=Objective(framing=Framing(shift=0.3, scale=0.4))
+    )
     moved = recipe.show(batch, step_generator(0, 1))
     torch.testing.assert_close(still.w, moved.w)
     assert (still.opacity != moved.opacity).float().mean() > 0.05
@@ -106,12 +125,14 @@ def test_cameras_are_those_of_the_step_however_many_processes_there_are():
 
 def test_a_half_of_a_batch_shows_what_the_whole_one_does(monkeypatch):
     recipe = EncoderRecipe(tiny(), balls(monkeypatch), SIDE)
-    batch = CameraBatches(cameras(), 4).batch(0)
+    batch = CameraBatches(cameras(), 8).batch(0)
     whole = recipe.show(batch, step_generator(0, 1))
-    half = with_position({name: value[2:] for name, value in batch.items()}, 1, 2)
+    half = with_position({name: value[4:] for name, value in batch.items()}, 1, 2)
     shown = recipe.show(half, step_generator(0, 1))
-    torch.testing.assert_close(shown.image, whole.image[2:])
-    torch.testing.assert_close(shown.w, whole.w[2:])
+    torch.testing.assert_close(shown.image, whole.image[4:])
+    torch.testing.assert_close(shown.w, whole.w[4:])
+    with pytest.raises(ValueError, match="6 pictures are not 4 of each object"):
+        recipe.show({name: value[2:] for name, value in batch.items()}, step_generator(0, 1))
 
 
 def test_it_learns_where_what_and_which(monkeypatch):

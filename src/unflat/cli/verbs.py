@@ -51,6 +51,10 @@ VERBS = {
         module="unflat.cli.train_gan",
         summary="pictures of objects become a model that makes up new ones",
     ),
+    "train inversion-encoder": Verb(
+        module="unflat.cli.train_inversion_encoder",
+        summary="a generator's own pictures become a model that finds objects in pictures",
+    ),
     "train depth": Verb(
         module="unflat.cli.train_depth",
         summary="pictures with a disparity become a small teacher of it",
@@ -120,5 +124,6 @@ TRAINED_BY = {
     "features": "train features",
     "depth": "train depth",
     "gan": "train gan",
+    "inversion": "train inversion-encoder",
 }
 """Which verb goes on with a run of a system."""

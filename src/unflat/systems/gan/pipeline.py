@@ -55,6 +55,11 @@ class ObjectModel:
         self.generator = generator.eval()
         self.system, self.config, self.camera, self.header = system, config, camera, header
 
+    def to(self, device: str) -> "ObjectModel":
+        """Itself, computing there."""
+        self.generator.to(device)
+        return self
+
     @property
     def resolution(self) -> int:
         """Side of the pictures that it learned from."""
@@ -135,6 +140,22 @@ def load(path: Path | str, device: str = "cpu") -> ObjectModel:
             f"{path}: is a model of {header.get('system', 'nothing known')}, not a generator of "
             "objects; see unflat models list."
         )
+    return from_weights(weights, header, path).to(device)
+
+
+def from_weights(
+    weights: dict[str, Tensor], header: dict[str, Any], path: Path | str
+) -> ObjectModel:
+    """The model of what a file holds.
+
+    Args:
+        weights: those of the generator have the prefix ``generator.``; others are left alone.
+        header: with ``config`` and ``cameras``.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: the weights do not fit the config.
+    """
     system, config = config_of(header["config"])
     generator = build(system, config).generator
     own = {
@@ -148,7 +169,7 @@ def load(path: Path | str, device: str = "cpu") -> ObjectModel:
         reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
         raise UserError(f"{path}: its weights do not fit its config ({reason}).") from error
     return ObjectModel(
-        generator.to(device),
+        generator,
         system=system,
         config=config,
         camera=cameras_from_json(header["cameras"]),

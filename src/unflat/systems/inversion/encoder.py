@@ -38,7 +38,9 @@ class Config:
     features: int = 512
     """Channels of the joined map, which the heads read."""
     head_width: int = 512
-    """Channels within the heads."""
+    """Channels within the head of the map, which works on every pixel."""
+    code_width: int = 512
+    """Channels within the head of the code."""
     style_dim: int = 512
     """Numbers of the generator's code w."""
     has_confidence: bool = False
@@ -62,12 +64,13 @@ def paper() -> Config:
 
 
 def small() -> Config:
-    """For pictures of 32 to 64 pixels on a CPU: 2.1 M parameters."""
+    """For pictures of 32 to 64 pixels on a CPU: 2 M parameters."""
     return Config(
         backbone=MIX_SIZES["small"],
         decoder_width=128,
-        features=96,
-        head_width=64,
+        features=64,
+        head_width=48,
+        code_width=128,
         style_dim=192,
         has_confidence=True,
     )
@@ -80,6 +83,7 @@ def tiny() -> Config:
         decoder_width=32,
         features=32,
         head_width=32,
+        code_width=32,
         style_dim=64,
         has_confidence=True,
     )
@@ -116,7 +120,7 @@ class Encoder(nn.Module):
         self.trunk = trunk()
         self.code_trunk = trunk() if config.is_separate else None
         self.map_head = MapHead(config.features, config.head_width, config.has_confidence)
-        self.code_head = CodeHead(config.features, config.head_width, config.style_dim)
+        self.code_head = CodeHead(config.features, config.code_width, config.style_dim)
 
     def forward(self, image: Float[Tensor, "batch 3 height width"]) -> ObjectGuess:
         """What the pictures tell.

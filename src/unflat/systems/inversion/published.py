@@ -75,6 +75,7 @@ def encoder_from_published(
         decoder_width=_shape(state, "backbone.linear_fuse.weight", source)[0],
         features=_shape(state, "backbone.linear_pred.weight", source)[0],
         head_width=_shape(state, "post.0.weight", source)[0],
+        code_width=_shape(state, "w_regressor_pre.0.weight", source)[0],
         style_dim=_shape(state, "w_regressor_post.2.weight", source)[0],
         is_separate=any(name.startswith("backbone_latent.") for name in state),
     )

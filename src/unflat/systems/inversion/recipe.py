@@ -6,7 +6,7 @@ object each pixel is, what is object at all, and of which code it was made (arXi
 section 3.2; the camera's changes and the map's confidence are ours).
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -16,13 +16,15 @@ from torch.nn import functional
 
 from unflat.data.augment import recolor, turn_hue
 from unflat.geometry import Camera, augment_camera
+from unflat.geometry.camera import rigid
+from unflat.geometry.pose import rotation_from_vector
 from unflat.geometry.rays import pixel_grid
 from unflat.systems.gan.generator import Generator
 from unflat.systems.inversion.encoder import Config, Encoder, build
 from unflat.training.randomness import rand_per_sample, randn_per_sample, step_generator
 from unflat.training.recipe import decay_groups
 
-SYSTEM = "inversion-encoder"
+SYSTEM = "inversion"
 """Name under which model files are known."""
 
 _SHEET = 8  # pictures on a sample sheet
@@ -34,6 +36,9 @@ _LEAST_SCALE = 0.002  # of the map's expected error, world units
 class Framing:
     """How cameras and colors are changed, so that pictures of others are nothing unheard of."""
 
+    around_deg: float = 10.0
+    """Standard deviation of a turn of the camera about the object's middle, about each axis: what
+    lies between the cameras that a generator's file has kept."""
     turn_deg: float = 5.0
     """Standard deviation of roll."""
     scale: float = 0.15
@@ -48,7 +53,7 @@ class Framing:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """Weights of what the encoder learns."""
+    """What the encoder learns, by weights, and from which pictures."""
 
     points: float = 0.25
     """Of the map: the Laplace cost of its error where the scale is told, else the error itself."""
@@ -56,6 +61,10 @@ class Objective:
     """Of the cross-entropy of opacity: by absolute error (the paper's) small objects vanish."""
     code: float = 4.0
     """Of the squared error of codes."""
+    views: int = 4
+    """Pictures of an object, one after the other in a batch: made sooner than as many objects."""
+    framing: Framing = Framing()
+    """How the generator's pictures are changed."""
 
 
 class Shown(NamedTuple):
@@ -113,7 +122,6 @@ class EncoderRecipe:
         generator: Generator,
         side: int,
         *,
-        framing: Framing | None = None,
         objective: Objective | None = None,
         about: dict[str, Any] | None = None,
     ):
@@ -123,12 +131,11 @@ class EncoderRecipe:
             config: of the encoder; its ``style_dim`` is the generator's.
             generator: made with a `MappingNetwork` that is told nothing but a latent; frozen here.
             side: of the pictures in pixels.
-            framing: how cameras and colors change; the defaults if not given.
-            objective: weights; the defaults if not given.
+            objective: the defaults if not given.
             about: what else the model file has to say, as of which generator it is.
         """
         self.config, self.side = config, side
-        self.framing, self.objective = framing or Framing(), objective or Objective()
+        self.objective = objective or Objective()
         self.generator = generator.eval().requires_grad_(False)
         self.encoder: Encoder = build(config)
         self.about = about or {}
@@ -166,26 +173,41 @@ class EncoderRecipe:
 
     @torch.no_grad()
     def show(self, batch: dict[str, Tensor], generator: torch.Generator) -> Shown:
-        """Objects of random latents through a batch's cameras, changed as `Framing` says."""
-        framing, maker = self.framing, self.generator
+        """Objects of random latents through a batch's cameras, changed as `Framing` says.
+
+        Raises:
+            ValueError: the batch is no multiple of the views of an object.
+        """
+        framing, maker = self.objective.framing, self.generator
         camera = Camera(camera_to_world=batch["camera_to_world"], intrinsics=batch["intrinsics"])
-        draws = randn_per_sample(batch, (4,), generator)
+        draws = randn_per_sample(batch, (7,), generator)
+        around = rotation_from_vector(draws[:, 4:] * torch.pi / 180 * framing.around_deg)
+        about = rigid(around, torch.zeros_like(draws[:, 4:]))
+        camera = replace(camera, camera_to_world=about @ camera.camera_to_world)
         turn = draws[:, 0] * torch.pi / 180 * framing.turn_deg
         scale = torch.exp2(framing.scale * draws[:, 1])
-        camera = augment_camera(camera, turn, scale, framing.shift * draws[:, 2:])
-        codes = maker.codes(randn_per_sample(batch, (maker.latent_dim,), generator))
-        made = maker.picture(maker.form(codes), codes, camera, self.side)
+        camera = augment_camera(camera, turn, scale, framing.shift * draws[:, 2:4])
+        latents = randn_per_sample(batch, (maker.latent_dim,), generator)
+        views = self.objective.views
+        if len(latents) % views:
+            raise ValueError(f"{len(latents)} pictures are not {views} of each object")
+        codes = maker.codes(latents[::views])
+        made = maker.picture(maker.form(codes), codes, _in_rows(camera, views), self.side)
+        w = codes[:, 0].repeat_interleave(views, dim=0)
         behind = (1 - made.opacity) * maker.background
         own = (made.image - behind).clamp(0, 1)
         colors = rand_per_sample(batch, (4,), generator)
         own = turn_hue(recolor(own, colors[:, :3], framing.color), colors[:, 3], framing.hue)
         image = (own * (made.opacity > 0) + behind).clamp(0, 1)
-        return Shown(image, made.opacity, seen_points(camera, made.depth), codes[:, 0])
+        opacity = made.opacity.clamp(0, 1)  # rounding may leave a sum above 1
+        return Shown(image, opacity, seen_points(camera, made.depth), w)
 
     @torch.no_grad()
     def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:
         """Pictures; the true map and the encoder's, as colors; the true opacity and its."""
-        first = {name: value[:_SHEET] for name, value in batch.items() if value.ndim}
+        views = self.objective.views
+        count = max(_SHEET // views, 1) * views
+        first = {name: value[:count] for name, value in batch.items() if value.ndim}
         shown = self.show(first, step_generator(0, 0, first["intrinsics"].device))
         guess = self.encoder(shown.image)
         half = float(self.generator.body.get_buffer("bounds").abs().max())
@@ -200,7 +222,22 @@ class EncoderRecipe:
 
     def config_json(self) -> dict[str, Any]:
         """The system, its config, and what was said of the generator."""
-        return {"system": SYSTEM, "config": asdict(self.config), "side": self.side, **self.about}
+        return {
+            "system": SYSTEM,
+            "config": asdict(self.config),
+            "loss": asdict(self.objective),
+            "side": self.side,
+            **self.about,
+        }
+
+
+def _in_rows(camera: Camera, views: int) -> Camera:
+    """With an axis of objects, then one of their views."""
+    return Camera(
+        camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
+        intrinsics=camera.intrinsics.unflatten(0, (-1, views)),
+        kind=camera.kind,
+    )
 
 
 def seen_points(
