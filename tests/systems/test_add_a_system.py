@@ -42,7 +42,7 @@ def test_the_length_that_the_page_tells() -> None:
 def test_what_the_page_runs_gives_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write_procedural_objects(tmp_path / "objects", 2, 32, 0, 3)
+    write_procedural_objects(tmp_path / "objects", 2, 32, 0, 4)
     monkeypatch.chdir(tmp_path)
     scope: dict[str, Any] = {}
     told = 0
@@ -55,7 +55,7 @@ def test_what_the_page_runs_gives_what_it_says(
                     value = eval(said[1], scope)
                     assert _plain(value) == ast.literal_eval(said[2])
                     told += 1
-    assert told == 4
+    assert told == 5
     assert scope["codes"].shape == (2, 4, 2, 48)
 
 

@@ -49,10 +49,11 @@ class Body(nn.Module):
 
 def build(config: Config) -> Parts:
     """Generator, critic and objective."""
-    body, game = Body(config), Game(sees="dual", r1_gamma=0.05, r1_every=8, critic_lr=4.0)
+    body, terms = Body(config), (SurfaceTerm(cells=6),)
+    game = Game(sees="dual", r1_gamma=0.2, r1_every=8, critic_lr=5.0, fooling=0.1, ramp=0.1)
     mapping = FilmMapping(32, body.codes, config.width)
     decoder = SuperResolution(8, 1, style_dim=2 * config.width, width=24)
     generator = Generator(mapping, body, Casting(coarse=12, fine=12), decoder=decoder, scale=2)
     critic = Critic(config.resolution, channels=6, width=24, widest=64, condition_dim=25)
-    start, terms = Start(sphere=0.1), (SurfaceTerm(cells=6),)
+    start = Start(sphere=0.05, reconstruction=0.5, kept=0.5, kept_weight=2.0, views=4)
     return Parts(generator=generator, critic=critic, game=game, start=start, terms=terms)
