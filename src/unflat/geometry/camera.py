@@ -102,6 +102,20 @@ class Camera:
             kind=self.kind,
         )
 
+    def within(
+        self, corner: Float[Tensor, "*#batch 2"], size: Float[Tensor, "*#batch 2"]
+    ) -> "Camera":
+        """The camera of a part of the picture, which spans [0, 1] again.
+
+        Args:
+            corner: top left of the part, (u, v) of the whole picture.
+            size: its width and height, as shares of the picture's.
+        """
+        intrinsics = torch.cat(
+            [self.intrinsics[..., :2] / size, (self.intrinsics[..., 2:] - corner) / size], dim=-1
+        )
+        return Camera(camera_to_world=self.camera_to_world, intrinsics=intrinsics, kind=self.kind)
+
     def __getitem__(self, index: Index) -> "Camera":
         """Some of the views of a batch; the index meets the leading axes only."""
         return Camera(

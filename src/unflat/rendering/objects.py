@@ -9,7 +9,6 @@ nearer: occlusion as rays through all of it would find it, at a fraction of the 
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -116,13 +115,9 @@ def _window(bounds: Tensor, camera: Camera, size: tuple[int, int]) -> tuple[int,
 def _cropped(camera: Camera, size: tuple[int, int], window: tuple[int, int, int, int]) -> Camera:
     """The camera that takes only some rows and columns of a picture."""
     (height, width), (top, bottom, left, right) = size, window
-    fx, fy, cx, cy = camera.intrinsics[0].tolist()
-    rows, columns = bottom - top, right - left
-    intrinsics = [
-        *(fx * width / columns, fy * height / rows),
-        *((cx * width - left) / columns, (cy * height - top) / rows),
-    ]
-    return replace(camera, intrinsics=camera.intrinsics.new_tensor([intrinsics]))
+    whole = camera.intrinsics.new_tensor([width, height])
+    corner = camera.intrinsics.new_tensor([left, top]) / whole
+    return camera.within(corner, camera.intrinsics.new_tensor([right - left, bottom - top]) / whole)
 
 
 def cutout_front(

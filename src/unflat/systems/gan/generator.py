@@ -183,7 +183,7 @@ class Generator(nn.Module):
         """
         if side % self.scale:
             raise ValueError(f"side {side} is no multiple of {self.scale}")
-        seen = self._cast(form, camera, side // self.scale, jitter, casting or self.casting)
+        seen = self.seen(form, camera, side // self.scale, jitter=jitter, casting=casting)
         behind = (1 - seen.opacity) * self.background
         raw = form.paint(seen.features) + behind
         image = raw
@@ -193,9 +193,16 @@ class Generator(nn.Module):
             image = (self.decoder(2 * features - 1, last) + 1) / 2
         return Made(image, raw, seen.opacity, seen.depth)
 
-    def _cast(
-        self, form: Form, camera: Camera, side: int, jitter: Tensor | None, casting: Casting
+    def seen(
+        self,
+        form: Form,
+        camera: Camera,
+        side: int,
+        *,
+        jitter: Float[Tensor, "batch rays"] | None = None,
+        casting: Casting | None = None,
     ) -> Cast:
+        """What rays bring before any color is chosen and any 2D network; see `picture`."""
         grid = None
         if self.skipping is not None:
             grid = OccupancyGrid.of(
@@ -205,4 +212,5 @@ class Generator(nn.Module):
                 threshold=self.skipping.threshold,
                 points=1,
             )
-        return cast(form.field, camera, side, casting, jitter=jitter, occupancy=grid)
+        how = casting or self.casting
+        return cast(form.field, camera, side, how, jitter=jitter, occupancy=grid)

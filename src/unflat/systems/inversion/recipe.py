@@ -1,9 +1,9 @@
 """How the encoder learns: from the frozen generator's own pictures, of which everything is known.
 
 A step makes objects of random latents, looks at them through cameras like those that the generator
-learned from, a little turned, moved and zoomed, recolors them, and asks the encoder where on the
-object each pixel is, what is object at all, and of which code it was made (arXiv 2211.11674,
-section 3.2; the camera's changes and the map's confidence are ours).
+learned from, a little turned, through a window around the object, recolors them, and asks the
+encoder where on the object each pixel is, what is object at all, and of which code it was made
+(arXiv 2211.11674, section 3.2; the window, the camera's changes and the map's confidence are ours).
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -19,14 +19,18 @@ from unflat.geometry import Camera, augment_camera
 from unflat.geometry.camera import rigid
 from unflat.geometry.pose import rotation_from_vector
 from unflat.geometry.rays import pixel_grid
+from unflat.rendering import Casting
 from unflat.systems.gan.generator import Generator
 from unflat.systems.inversion.encoder import Config, Encoder, build
+from unflat.systems.inversion.framing import Window, window_of
 from unflat.training.randomness import rand_per_sample, randn_per_sample, step_generator
 from unflat.training.recipe import decay_groups
 
 SYSTEM = "inversion"
 """Name under which model files are known."""
 
+_FINDING_SIDE = 32  # pixels of the picture that tells where the object is
+_FINDING = Casting(coarse=16)
 _SHEET = 8  # pictures on a sample sheet
 _SURE = 0.9  # opacity above which a pixel is all object
 _LEAST_SCALE = 0.002  # of the map's expected error, world units
@@ -41,10 +45,10 @@ class Framing:
     lies between the cameras that a generator's file has kept."""
     turn_deg: float = 5.0
     """Standard deviation of roll."""
-    scale: float = 0.15
-    """Of the binary logarithm of the window's size."""
-    shift: float = 0.07
-    """Of its place, in half sides."""
+    scale: float = 0.1
+    """Of the binary logarithm of the window's size, which is the object's otherwise."""
+    shift: float = 0.03
+    """Of its place, in its sides."""
     color: float = 0.3
     """Largest relative change of brightness, contrast and saturation."""
     hue: float = 0.05
@@ -185,14 +189,22 @@ class EncoderRecipe:
         about = rigid(around, torch.zeros_like(draws[:, 4:]))
         camera = replace(camera, camera_to_world=about @ camera.camera_to_world)
         turn = draws[:, 0] * torch.pi / 180 * framing.turn_deg
-        scale = torch.exp2(framing.scale * draws[:, 1])
-        camera = augment_camera(camera, turn, scale, framing.shift * draws[:, 2:4])
+        still = torch.ones_like(turn), torch.zeros_like(draws[:, :2])
+        camera = augment_camera(camera, turn, *still)
         latents = randn_per_sample(batch, (maker.latent_dim,), generator)
         views = self.objective.views
         if len(latents) % views:
             raise ValueError(f"{len(latents)} pictures are not {views} of each object")
         codes = maker.codes(latents[::views])
-        made = maker.picture(maker.form(codes), codes, _in_rows(camera, views), self.side)
+        form = maker.form(codes)
+        rows = in_rows(camera, views)
+        whole = maker.picture(form, codes, rows, _FINDING_SIDE, casting=_FINDING)
+        window = window_of(whole.opacity[:, 0])
+        side = window.side * torch.exp2(framing.scale * draws[:, 1])
+        middle = window.corner + 0.5 * window.side[:, None]
+        middle = middle + framing.shift * side[:, None] * draws[:, 2:4]
+        camera = Window(middle - 0.5 * side[:, None], side).camera(camera)
+        made = maker.picture(form, codes, in_rows(camera, views), self.side)
         w = codes[:, 0].repeat_interleave(views, dim=0)
         behind = (1 - made.opacity) * maker.background
         own = (made.image - behind).clamp(0, 1)
@@ -231,7 +243,7 @@ class EncoderRecipe:
         }
 
 
-def _in_rows(camera: Camera, views: int) -> Camera:
+def in_rows(camera: Camera, views: int) -> Camera:
     """With an axis of objects, then one of their views."""
     return Camera(
         camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
