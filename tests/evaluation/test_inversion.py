@@ -12,8 +12,8 @@ from unflat.cli.main import main
 from unflat.data import PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation import Inversion, Inverter, evaluate_inversion, inversion_baselines
-from unflat.evaluation.inversion import choose_views
 from unflat.evaluation.inversion_baselines import MeanPose, References, Retrieval
+from unflat.evaluation.inversion_inputs import choose_views
 from unflat.geometry import Camera, camera_object_to_z_up, orbit_pose, rotation_about
 from unflat.metrics import MAX_PSNR
 

@@ -1,7 +1,10 @@
 """``unflat evaluate inversion``: how right object and camera are, found from one picture."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
 
 from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
 from unflat.cli.options import require_range
@@ -10,6 +13,9 @@ from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
     from unflat.evaluation import Evaluation, Progress
+
+
+_MOST_STEPS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +27,10 @@ class Options(EvaluationOptions):
     """
 
     model: str = "retrieval"
-    """One of copy, mean-color, mean-pose, retrieval."""
+    """A model of unflat train inversion-encoder; or one of copy, mean-color, mean-pose,
+    retrieval."""
+    steps: str = "0,10,30"
+    """How many steps a model takes from its guess: each number is measured."""
     split: str = "test"
     """Whose objects are measured, or all."""
     views_per_object: int = 4
@@ -32,6 +41,11 @@ class Options(EvaluationOptions):
     """How often objects look alike on a turn about up: 2 for a plain table."""
     resolution: int | None = None
     """Side in pixels of pictures and comparison; as stored if not given."""
+    features: str = "unflat"
+    """What other views are compared by as whole sets: unflat, or a file or model, as for
+    unflat evaluate generation."""
+    lpips: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
+    """Weights of LPIPS: the network and its heads, in any order."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
@@ -42,11 +56,18 @@ def run(options: Options, terminal: Terminal) -> int:
     if len(options.data) != 1:
         raise UserError(f"--data: {len(options.data)} sets are named; give one, of one category.")
 
-    def evaluate(device: str, progress: "Progress") -> "Evaluation":
-        from unflat.evaluation import evaluate_inversion
+    steps = _steps(options.steps)
 
+    def evaluate(device: str, progress: "Progress") -> "Evaluation":
+        from unflat.evaluation import evaluate_inversion, open_distances, open_features
+        from unflat.evaluation.inversion_baselines import BASELINES
+        from unflat.evaluation.inversion_model import open_inverters
+
+        model = options.model
+        if model not in BASELINES:
+            model = open_inverters(model, steps, device, offline=options.offline)
         return evaluate_inversion(
-            options.model,
+            model,
             options.data[0],
             split=options.split,
             views_per_object=options.views_per_object,
@@ -55,19 +76,22 @@ def run(options: Options, terminal: Terminal) -> int:
             resolution=options.resolution,
             limit=options.limit,
             seed=options.seed,
+            features=open_features(options.features, device, options.offline),
+            distances=open_distances(options.lpips, device),
             progress=progress,
         )
 
     def check() -> None:
         from unflat.evaluation.inversion_baselines import BASELINES
+        from unflat.hub import find
+        from unflat.systems.inversion.pipeline import require_inversion
 
         if options.model not in BASELINES:
-            raise UserError(
-                f"--model {options.model}: does no inversion; choose from {', '.join(BASELINES)}."
-            )
+            require_inversion(find(options.model, offline=options.offline))
 
     settings = {
         "model": options.model,
+        "steps": steps,
         "split": options.split,
         "views_per_object": options.views_per_object,
         "novel": options.novel,
@@ -75,3 +99,21 @@ def run(options: Options, terminal: Terminal) -> int:
         "resolution": options.resolution,
     }
     return run_evaluation(options, terminal, "inversion", "objects", evaluate, settings, check)
+
+
+def _steps(text: str) -> list[int]:
+    """Numbers of steps.
+
+    Raises:
+        UserError: what is no list of them.
+    """
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or max(numbers) > _MOST_STEPS:
+        raise UserError(
+            f"--steps {text}: must be numbers from 0 to {_MOST_STEPS} with commas between them, "
+            "as in 0,10,30."
+        )
+    return sorted(set(numbers))

@@ -11,39 +11,28 @@ views and compared with those. Nothing is aligned.
 """
 
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from unflat.data.posed_objects import PosedObject, PosedObjects
+from unflat.data.posed_objects import PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.inversion_baselines import BASELINES, References, open_baselines
-from unflat.evaluation.inverter import Inversion, Inverter
+from unflat.evaluation.inversion_figures import Measure, rendered
+from unflat.evaluation.inversion_inputs import SEED_STEP, Novel, choose_views, parts_of
+from unflat.evaluation.inverter import Inverter
+from unflat.evaluation.networks import Distance
 from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.published import INVERSION
 from unflat.evaluation.result import Column, Evaluation, Item, Progress, Table, mean_figures
 from unflat.geometry.camera import Camera
-from unflat.metrics import (
-    MAX_PSNR,
-    accuracy_within,
-    focal_error,
-    mask_iou,
-    psnr,
-    ssim,
-    ssim_uniform,
-    symmetric_rotation_error,
-    translation_error,
-    turns_about_up,
-)
+from unflat.metrics import MAX_PSNR, Features, turns_about_up
 from unflat.report import versions
-
-Novel = Literal["one", "all"]
-"""Which other views of an object are compared: one drawn by seed, as published, or all."""
 
 ALL_SPLITS = "all"
 """In place of a split: every object of the set."""
@@ -83,23 +72,10 @@ TABLES = (
 )
 """What is shown of the figures."""
 
-_ANGLES = (15, 30)  # degrees
-_SEED_STEP = 100_003  # keeps the draws of neighbouring seeds apart
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """What of an object is measured."""
-
-    inputs: list[int]
-    """Views that are inverted."""
-    others: list[list[int]]
-    """For each input the views that it is asked for."""
-
 
 @torch.no_grad()
 def evaluate_inversion(
-    model: str | Inverter,
+    model: str | Inverter | Sequence[Inverter],
     data: str | Path,
     *,
     split: str = "test",
@@ -109,12 +85,14 @@ def evaluate_inversion(
     resolution: int | None = None,
     limit: int | None = None,
     seed: int = 0,
+    features: Features | None = None,
+    distances: Mapping[str, Distance] | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Figures of a method and of all baselines.
 
     Args:
-        model: what is asked for, or the name of a baseline.
+        model: what is asked for, or several of it, or the name of a baseline.
         data: objects with cameras, as `PosedObjects` reads them.
         split: whose objects are measured, or ``all``. Baselines refer to the split ``train``.
         views_per_object: inputs of each object, drawn by seed; fewer where there are fewer.
@@ -124,6 +102,8 @@ def evaluate_inversion(
         resolution: side in pixels of pictures and comparison; as stored if not given.
         limit: only the first so many objects.
         seed: draws inputs, single other views, and whatever the methods draw.
+        features: by which whole sets of other views are compared; none leave that out.
+        distances: further ones of pairs of pictures, by name.
         progress: is told how many of how many objects are done.
 
     Raises:
@@ -135,7 +115,7 @@ def evaluate_inversion(
     warnings: list[str] = []
     references = _open_references(objects, split, seed, warnings)
     methods = _methods(model, open_baselines(references), objects.path)
-    symmetries = turns_about_up(symmetry)
+    measure = Measure(turns_about_up(symmetry), distances or {}, features, seed)
     items: list[Item] = []
     places: list[tuple[int, int, list[int]]] = []
     single = 0
@@ -149,10 +129,11 @@ def evaluate_inversion(
             continue
         single += not choice.others[0]
         for view, others in zip(choice.inputs, choice.others, strict=True):
-            parts = _parts(item, wanted.index(view), [wanted.index(other) for other in others])
+            parts = parts_of(item, wanted.index(view), [wanted.index(other) for other in others])
             name = f"{item.name}/{view}"
+            measure.add_truth(parts)
             figures = {
-                method.name: _figures(method, parts, symmetries, _seed_of(seed, index, view), name)
+                method.name: measure.figures(method, parts, _seed_of(seed, index, view), name)
                 for method in methods
             }
             items.append(Item(name=name, figures=figures, facts={"others": len(others)}))
@@ -182,13 +163,15 @@ def evaluate_inversion(
         "ssim": "Gaussian 11 x 11, sigma 1.5",
         "ssim_uniform": "7 x 7, scikit-image's default, as published",
         "methods": {method.name: method.describe() for method in methods},
+        "features": None if features is None else features.describe(),
+        "kid": "of all other views; unbiased squared MMD with (a.b/d + 1)^3, not scaled",
         "seed": seed,
         "versions": versions(),
     }
     return Evaluation(
         task="inversion",
-        tables=TABLES,
-        figures=_summary(items, methods),
+        tables=_tables(measure),
+        figures=_summary(items, methods, measure),
         protocol=protocol,
         items=items,
         rank=(methods[0].name, _rank_column(items, methods[0].name)),
@@ -201,122 +184,36 @@ def evaluate_inversion(
     )
 
 
-def choose_views(count: int, views_per_object: int, novel: Novel, seed: int, index: int) -> Choice:
-    """Inputs and other views of an object; each object draws for itself.
-
-    Args:
-        count: of its views.
-        views_per_object: inputs at most.
-        novel: which others.
-        seed: of the evaluation.
-        index: of the object in its set.
-    """
-    generator = torch.Generator().manual_seed(seed * _SEED_STEP + index)
-    inputs = sorted(torch.randperm(count, generator=generator)[:views_per_object].tolist())
-    others = []
-    for view in inputs:
-        rest = [other for other in range(count) if other != view]
-        if novel == "one" and rest:
-            rest = [rest[int(torch.randint(len(rest), (), generator=generator))]]
-        others.append(rest)
-    return Choice(inputs=inputs, others=others)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Parts:
-    """An input and the views it is asked for."""
-
-    image: Float[Tensor, "3 height width"]
-    mask: Float[Tensor, "height width"] | None
-    camera: Camera
-    images: Float[Tensor, "views 3 height width"]
-    cameras: Camera
-
-
-def _parts(item: PosedObject, view: int, others: list[int]) -> _Parts:
-    chosen = torch.tensor(others, dtype=torch.long)
-    return _Parts(
-        image=item.images[view],
-        mask=None if item.masks is None else item.masks[view],
-        camera=item.camera[view],
-        images=item.images[chosen],
-        cameras=item.camera[chosen],
+def _tables(measure: Measure) -> tuple[Table, ...]:
+    """With columns for networks that were given."""
+    camera, front, novel = TABLES
+    columns = {
+        prefix: [
+            Column(key=f"{prefix}_{name}", label=name, form="{:.3f}", better="lower")
+            for name in measure.distances
+        ]
+        for prefix in ("front", "novel")
+    }
+    if measure.features is not None:
+        key = f"kid-{measure.features.name}"
+        columns["novel"] += [
+            Column(key=key, label=key, form="{:.3f}", better="lower"),
+            Column(key=f"{key}_error", label="±", form="{:.3f}", better=""),
+        ]
+    return (
+        camera,
+        replace(front, columns=(*front.columns, *columns["front"])),
+        replace(novel, columns=(*novel.columns, *columns["novel"])),
     )
 
 
-def _figures(
-    method: Inverter, parts: _Parts, symmetries: Tensor, seed: int, name: str
-) -> dict[str, Any]:
-    """All figures of one method on one input."""
-    found = method.invert(parts.image, parts.mask, seed)
-    figures: dict[str, Any] = {}
-    if method.has_pose:
-        figures |= _camera_figures(method, found.camera, parts.camera, symmetries)
-    if found.camera is not None:
-        image, mask = _render(method, found, _batch(found.camera), parts.image, name)
-        figures |= _picture_figures("front", image, parts.image[None])
-        if parts.mask is not None and mask is not None:
-            figures["front_iou"] = mask_iou(mask, parts.mask[None]).item()
-    if len(parts.images):
-        images, _ = _render(method, found, parts.cameras, parts.image, name)
-        figures |= _picture_figures("novel", images, parts.images)
-    return figures
-
-
-def _camera_figures(
-    method: Inverter, estimated: Camera | None, true: Camera, symmetries: Tensor
-) -> dict[str, float]:
-    """Errors of an estimated camera; without one there is no error, but two misses."""
-    if estimated is None:
-        return {f"within_{angle}": 0.0 for angle in _ANGLES}
-    estimated = estimated.to("cpu", torch.float32)
-    error = symmetric_rotation_error(estimated.rotation, true.rotation, symmetries)
-    figures = {
-        "rotation_error": error.item(),
-        **{f"within_{a}": accuracy_within(error[None], float(a)).item() for a in _ANGLES},
-        "position_error": translation_error(estimated.position, true.position).item(),
-    }
-    if method.has_focal:
-        focal = focal_error(estimated.intrinsics[..., :2], true.intrinsics[..., :2])
-        figures["focal_error"] = focal.mean().item()
-    return figures
-
-
-def _picture_figures(
-    prefix: str, images: Float[Tensor, "views 3 height width"], true: Tensor
-) -> dict[str, Any]:
-    """Lists for several views, numbers for the front."""
-    values = {
-        f"{prefix}_psnr": psnr(images, true),
-        f"{prefix}_ssim": ssim(images, true),
-        f"{prefix}_ssim_uniform": ssim_uniform(images, true),
-    }
-    if prefix == "front":
-        return {key: value.item() for key, value in values.items()}
-    return {key: value.tolist() for key, value in values.items()}
-
-
-def _render(
-    method: Inverter, found: Inversion, camera: Camera, like: Tensor, name: str
-) -> tuple[Tensor, Tensor | None]:
-    """Pictures and mattes of a method; refuses what cannot be compared."""
-    height, width = like.shape[-2:]
-    image, mask = found.render(camera, height, width)
-    expected = (*camera.batch_shape, 3, height, width)
-    if image.shape != expected:
-        raise ValueError(f"{method.name}: image is {tuple(image.shape)}, expected {expected}")
-    image = image.cpu().float()
-    if not bool(image.isfinite().all()):
-        raise UserError(
-            f"{method.name}: its picture of {name} holds numbers that are not finite; "
-            "the model is broken, use another."
-        )
-    return image, None if mask is None else mask.cpu().float()
-
-
-def _summary(items: Sequence[Item], methods: Sequence[Inverter]) -> dict[str, dict[str, Any]]:
+def _summary(
+    items: Sequence[Item], methods: Sequence[Inverter], measure: Measure
+) -> dict[str, dict[str, Any]]:
     """Means over inputs and views, and the median of rotation errors."""
     figures: dict[str, dict[str, Any]] = mean_figures(items)
+    for name, values in measure.of_sets().items():
+        figures[name] |= values
     for method in methods:
         errors = [item.figures[method.name].get("rotation_error") for item in items]
         known = [error for error in errors if error is not None]
@@ -341,12 +238,12 @@ def _sheet(
     """Input, reconstruction, another view and its truth, side by side."""
     index, view, others = place
     last = others[-1:] or [view]
-    parts = _parts(objects.views(index, [view, *last]), 0, [1])
+    parts = parts_of(objects.views(index, [view, *last]), 0, [1])
     found = method.invert(parts.image, parts.mask, _seed_of(seed, index, view))
     camera = _batch(parts.camera if found.camera is None else found.camera)
     name = f"{objects.names[index]}/{view}"
-    front, _ = _render(method, found, camera, parts.image, name)
-    novel, _ = _render(method, found, parts.cameras, parts.image, name)
+    front, _ = rendered(method, found, camera, parts.image, name)
+    novel, _ = rendered(method, found, parts.cameras, parts.image, name)
     return torch.cat([parts.image, front[0], novel[0], parts.images[0]], dim=2)
 
 
@@ -369,10 +266,12 @@ def _open_references(
     return references
 
 
-def _methods(model: str | Inverter, baselines: list[Inverter], path: Path) -> list[Inverter]:
+def _methods(
+    model: str | Inverter | Sequence[Inverter], baselines: list[Inverter], path: Path
+) -> list[Inverter]:
     """The one that is asked for, then the others."""
     if not isinstance(model, str):
-        return [model, *baselines]
+        return [*(model if isinstance(model, Sequence) else [model]), *baselines]
     first = [method for method in baselines if method.name == model]
     if first:
         return [*first, *(method for method in baselines if method is not first[0])]
@@ -394,4 +293,4 @@ def _batch(camera: Camera) -> Camera:
 
 def _seed_of(seed: int, index: int, view: int) -> int:
     """Its own for every input, whatever else is measured."""
-    return ((seed * _SEED_STEP + index) * _SEED_STEP + view) % 2**31
+    return ((seed * SEED_STEP + index) * SEED_STEP + view) % 2**31

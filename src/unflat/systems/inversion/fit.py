@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from unflat.geometry.published_pose import ObjectPose
 
+_FEW = 10
 _MOST_ZOOM = 4.0
 _SPAN = 5
 """Steps whose mean loss is compared with that of as many before."""
@@ -43,6 +44,11 @@ class FitConfig:
     """Whether the focal length changes too."""
     knee: float = 0.0
     """A picture stops when 5 steps bring a smaller share of its loss than this; 0: never."""
+
+
+def steps_of(count: int) -> FitConfig:
+    """As published: few steps are long ones, gain 20 up to 10 of them, 5 beyond."""
+    return FitConfig(steps=count, gain=20.0 if count <= _FEW else 5.0)
 
 
 class Unknowns(NamedTuple):

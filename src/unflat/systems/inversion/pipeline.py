@@ -27,7 +27,7 @@ from unflat.systems.inversion.framing import Window
 from unflat.systems.inversion.palette import fit_palette
 from unflat.systems.inversion.pose import Judged, PoseSearch, find_poses, judge, search_of
 from unflat.systems.inversion.recipe import SYSTEM, in_rows
-from unflat.training.model_file import load_weights
+from unflat.training.model_file import load_weights, read_header
 
 _ENCODER, _GENERATOR = "encoder.", "generator."
 
@@ -174,15 +174,8 @@ def load(path: Path | str, device: str = "cpu") -> InversionModel:
     Raises:
         UserError: no such file, a model of another system, or weights that do not fit.
     """
+    require_inversion(path)
     weights, header = load_weights(path)
-    found = header.get("system", "nothing known")
-    if found != SYSTEM:
-        hint = (
-            "train an encoder for it: unflat train inversion-encoder --generator"
-            if found == GENERATORS
-            else "see unflat models list"
-        )
-        raise UserError(f"{path}: is a model of {found} and finds no objects in pictures; {hint}.")
     encoder = build(Config.from_json(header["config"]))
     own = {
         name.removeprefix(_ENCODER): value
@@ -195,6 +188,22 @@ def load(path: Path | str, device: str = "cpu") -> InversionModel:
         raise UserError(f"{path}: its encoder's weights do not fit its config.") from error
     objects = from_weights(weights, header["generator"], path)
     return InversionModel(encoder, objects, header["side"], header).to(device)
+
+
+def require_inversion(path: Path | str) -> None:
+    """Refuse files of other systems, by their header alone.
+
+    Raises:
+        UserError: no such file, or a model that finds no objects in pictures.
+    """
+    found = read_header(path).get("system", "nothing known")
+    if found != SYSTEM:
+        hint = (
+            "train an encoder for it: unflat train inversion-encoder --generator"
+            if found == GENERATORS
+            else "see unflat models list"
+        )
+        raise UserError(f"{path}: is a model of {found} and finds no objects in pictures; {hint}.")
 
 
 def header_of(objects: ObjectModel) -> dict[str, Any]:
