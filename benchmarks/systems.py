@@ -119,10 +119,8 @@ def pictures(model: Path, path: Path) -> None:
             camera_to_world=pose.expand(count, 4, 4),
             intrinsics=canonical.intrinsics.expand(count, 4),
         )
-        # A network that sharpens in 2D knows one side; other generators are seen as they are.
-        finer = 2 if made.generator.decoder is None else 1
-        seen = made.pictures(codes, camera, finer * made.resolution)
-        image = torch.nn.functional.interpolate(seen.image, scale_factor=2 / finer)
+        seen = made.pictures(codes, camera, made.shown_side)
+        image = torch.nn.functional.interpolate(seen.image, (2 * made.resolution,) * 2)
         rows.append(torch.cat(list(image.clamp(0, 1)), dim=2))
         depth = seen.depth if depth is None else depth
     assert depth is not None

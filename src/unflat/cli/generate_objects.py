@@ -138,7 +138,7 @@ def _write_grid(model: "ObjectModel", options: "Options", truncation: float, pat
     fronts = []
     for number in range(options.count):
         codes = model.codes(model.latents([number], options.seed), truncation)
-        image = model.pictures(codes, model.camera[:1], 2 * model.resolution).image
+        image = model.pictures(codes, model.camera[:1], model.shown_side).image
         image = interpolate(image.clamp(0, 1), (_SHEET_SIDE, _SHEET_SIDE), mode="bicubic")
         fronts.append(image[0].clamp(0, 1).cpu())
     columns = min(_MOST_COLUMNS, math.ceil(math.sqrt(len(fronts))))

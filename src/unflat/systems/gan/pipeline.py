@@ -65,6 +65,12 @@ class ObjectModel:
         """Side of the pictures that it learned from."""
         return self.config.resolution
 
+    @property
+    def shown_side(self) -> int:
+        """Side of pictures to look at: twice that, but for networks that sharpen in 2D, which know
+        one side only."""
+        return self.resolution * (2 if self.generator.decoder is None else 1)
+
     def latents(self, numbers: Sequence[int], seed: int = 0) -> Float[Tensor, "batch latent_dim"]:
         """The latents of objects by their numbers; each depends on seed and number alone."""
         rows = []
