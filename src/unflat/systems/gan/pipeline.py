@@ -67,8 +67,10 @@ class ObjectModel:
 
     @property
     def shown_side(self) -> int:
-        """Side of pictures to look at: twice that, but for networks that sharpen in 2D, which know
-        one side only."""
+        """Side of pictures to look at: twice as large as those it learned from.
+
+        Networks that sharpen in 2D know one side only, and stay at that.
+        """
         return self.resolution * (2 if self.generator.decoder is None else 1)
 
     def latents(self, numbers: Sequence[int], seed: int = 0) -> Float[Tensor, "batch latent_dim"]:
