@@ -92,6 +92,7 @@ def write_result(
     size: int | None = None,
     force: bool = False,
     optional: Sequence[str] = (),
+    also: "Callable[[Path], Sequence[str]] | None" = None,
 ) -> Path:
     """The result folder, whole or not at all; refused before the work if it cannot be.
 
@@ -106,6 +107,7 @@ def write_result(
         force: replace an older result.
         optional: formats that are left out, with a warning, if an object has no surface; so is the
             viewer, if it is not asked for.
+        also: writes further files into the folder once the scene is made, gives their names.
 
     Raises:
         UserError: the folder is in use or cannot be written, or a format needs an extra.
@@ -121,6 +123,8 @@ def write_result(
             write_preview(scene, partial)
         scene.save(partial / "scene.safetensors")
         report.files = ["input.png", "scene.safetensors", "preview.png"]
+        if also is not None:
+            report.files += also(partial)
         write_formats(
             scene,
             partial,

@@ -26,6 +26,10 @@ VERBS = {
         module="unflat.cli.generate",
         summary="a class name becomes new scenes to look around in",
     ),
+    "invert": Verb(
+        module="unflat.cli.invert",
+        summary="one picture of an object of a known kind becomes a mesh, with its camera",
+    ),
     "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
     "interpolate": Verb(
         module="unflat.cli.interpolate", summary="from one picture's scene to another's, in steps"

@@ -65,9 +65,8 @@ class _Starts:
 
     def of(self, image: Tensor, mask: Tensor) -> tuple[Seen, Start]:
         if self.last is None or self.image is not image:
-            device = next(self.model.encoder.parameters()).device
             background = self.model.objects.generator.background
-            batch = image[None].to(device), mask[None].to(device)
+            batch = image[None].to(self.model.device), mask[None].to(self.model.device)
             seen = look(*batch, self.model.side, background)
             self.image, self.last = image, (seen, self.model.start(seen))
         return self.last

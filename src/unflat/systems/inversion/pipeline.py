@@ -63,6 +63,11 @@ class InversionModel:
         self.side, self.header = side, header
         objects.generator.requires_grad_(False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return next(self.encoder.parameters()).device
+
     @torch.no_grad()
     def start(self, seen: Seen, search: PoseSearch | None = None) -> Start:
         """What the encoder guesses, with the best camera and palette for it.
