@@ -44,7 +44,7 @@ def balls(monkeypatch: pytest.MonkeyPatch) -> Generator:
     config = sdf_triplane.Config(planes=planes, rays=Casting(coarse=4))
     generator = sdf_triplane.build(config).generator
 
-    def picture(form, codes, camera: Camera, side: int) -> Made:
+    def picture(form, codes, camera: Camera, side: int, casting=None) -> Made:
         views = camera.batch_shape[1]
         camera = Camera(
             camera_to_world=camera.camera_to_world.flatten(0, 1),

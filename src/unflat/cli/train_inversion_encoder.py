@@ -45,6 +45,7 @@ def run(options: Options, terminal: Terminal) -> int:
     )
     from unflat.hub import find
     from unflat.systems.gan.pipeline import load
+    from unflat.systems.inversion.code_metric import code_metric
     from unflat.systems.inversion.encoder import PRESETS, Config
     from unflat.systems.inversion.pipeline import header_of
     from unflat.systems.inversion.recipe import SYSTEM, CameraBatches, EncoderRecipe, Objective
@@ -66,11 +67,20 @@ def run(options: Options, terminal: Terminal) -> int:
     )
     report = new_report(terminal, SYSTEM, about, config, [about["generator"]])
     torch.manual_seed(config.seed)  # the first weights are drawn from it
+    known = objects.camera[1:] if len(objects.camera.intrinsics) > 1 else objects.camera
+    metric = None
+    if not options.dry_run:
+        with report.stage("weigh codes"):
+            metric = code_metric(objects.generator.requires_grad_(False), known)
     recipe = EncoderRecipe(
-        model, objects.generator, side, objective=objective, about=header_of(objects)
+        model,
+        objects.generator,
+        side,
+        objective=objective,
+        metric=metric,
+        about=header_of(objects),
     )
     rank, world_size = process_rank()
-    known = objects.camera[1:] if len(objects.camera.intrinsics) > 1 else objects.camera
     require_rows(config, objective.views, world_size)
     batches = CameraBatches(
         known, config.batch_size, seed=config.seed, rank=rank, world_size=world_size

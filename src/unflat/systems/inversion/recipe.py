@@ -63,8 +63,8 @@ class Objective:
     """Of the map: the Laplace cost of its error where the scale is told, else the error itself."""
     opacity: float = 1.0
     """Of the cross-entropy of opacity: by absolute error (the paper's) small objects vanish."""
-    code: float = 4.0
-    """Of the squared error of codes."""
+    code: float = 1.0
+    """Of the error of codes, as `code_metric` has it: 1 for an encoder that tells the mean code."""
     views: int = 4
     """Pictures of an object, one after the other in a batch: made sooner than as many objects."""
     framing: Framing = Framing()
@@ -127,6 +127,7 @@ class EncoderRecipe:
         side: int,
         *,
         objective: Objective | None = None,
+        metric: Float[Tensor, "style_dim style_dim"] | None = None,
         about: dict[str, Any] | None = None,
     ):
         """A recipe with first weights.
@@ -136,13 +137,14 @@ class EncoderRecipe:
             generator: made with a `MappingNetwork` that is told nothing but a latent; frozen here.
             side: of the pictures in pixels.
             objective: the defaults if not given.
+            metric: of errors in codes (`code_metric`); the plain mean square if not given.
             about: what else the model file has to say, as of which generator it is.
         """
         self.config, self.side = config, side
         self.objective = objective or Objective()
         self.generator = generator.eval().requires_grad_(False)
         self.encoder: Encoder = build(config)
-        self.about = about or {}
+        self.about, self.metric = about or {}, metric
         self.networks: nn.Module = nn.ModuleDict({"encoder": self.encoder})
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -166,7 +168,7 @@ class EncoderRecipe:
             "points": weights.points * (shown.opacity * cost).sum() / share,
             "opacity": weights.opacity
             * functional.binary_cross_entropy(guess.opacity.clamp(1e-6, 1 - 1e-6), shown.opacity),
-            "code": weights.code * (guess.w - shown.w).square().mean(),
+            "code": weights.code * self._of_codes(guess.w - shown.w),
         }
         sure = shown.opacity > _SURE
         figures = {
@@ -174,6 +176,12 @@ class EncoderRecipe:
             "iou": _overlap(guess.opacity.detach() > 0.5, shown.opacity > 0.5),
         }
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **figures}
+
+    def _of_codes(self, error: Float[Tensor, "batch style_dim"]) -> Float[Tensor, ""]:
+        """How much errors in codes count."""
+        if self.metric is None:
+            return error.square().mean()
+        return (error @ self.metric.to(error).mT).square().sum(1).mean()
 
     @torch.no_grad()
     def show(self, batch: dict[str, Tensor], generator: torch.Generator) -> Shown:
