@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from unflat.cli.main import main
-from unflat.geometry import rotation_about
+from unflat.geometry import camera_object_to_z_up, rotation_about
 from unflat.hub import find
 from unflat.object_scene import load_scene
 from unflat.systems.gan.pipeline import load as load_generator
@@ -189,3 +189,35 @@ def test_codes_of_another_size_do_not_fit(run: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "bad.safetensors", weights, kept)
     with pytest.raises(UserError, match="do not fit its config"):
         load(tmp_path / "bad.safetensors")
+
+
+def test_a_model_is_measured_by_numbers_of_steps(run: Path, tmp_path: Path) -> None:
+    model = load_generator(find("sdf-cars"))
+    codes, camera = model.codes(model.latents([5])), model.camera[1:4]
+    folder = tmp_path / "cars" / "val" / "a"
+    (folder / "rgb").mkdir(parents=True)
+    (folder / "pose").mkdir()
+    focal = float(camera.intrinsics[0, 0]) * 32
+    (folder / "intrinsics.txt").write_text(f"{focal} 16. 16. 0.\n0. 0. 0.\n1.\n32 32\n")
+    for view in range(3):
+        image = model.pictures(codes, camera[view : view + 1], 32).image[0]
+        pixels = (image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(folder / "rgb" / f"{view:06d}.png")
+        turned = camera_object_to_z_up(camera[view].to(dtype=torch.float64))
+        matrix = " ".join(f"{value:.9f}" for value in turned.camera_to_world.flatten().tolist())
+        (folder / "pose" / f"{view:06d}.txt").write_text(matrix)
+    report = tmp_path / "r.json"
+    same = ("evaluate", "inversion", "--model", str(run), "--data", str(tmp_path / "cars"))
+    more = ("--split", "val", "--views-per-object", "2", "--report", str(report), "--quiet")
+    assert main([*same, *more, "--steps", "2,0", "--backend", "reference"]) == 0
+    found = json.loads(report.read_text())
+    first, second = (f"{run.name} N={count}" for count in (0, 2))
+    assert list(found["figures"])[:3] == [first, second, "copy"]
+    for name in (first, second):
+        figures = found["figures"][name]
+        for key in ("rotation_error", "front_iou", "novel_psnr", "novel_perceptual-unflat"):
+            assert figures[key] is not None, key
+        assert figures["kid-unflat"] is not None
+    assert found["protocol"]["methods"][second]["fit"]["steps"] == 2
+    assert found["figures"][first]["front_psnr"] != found["figures"][second]["front_psnr"]
+    assert main([*same, *more, "--force", "--steps", "1,two"]) == 2
