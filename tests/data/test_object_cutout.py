@@ -1,6 +1,8 @@
 """Objects out of pictures: by alpha, by a mask, from a plain backdrop; and what is refused."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -66,6 +68,36 @@ def test_a_busy_picture_needs_something_that_tells(
     Image.fromarray(pixels).save(tmp_path / "noise.png")
     monkeypatch.setattr(cutout.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"nothing tells the object.*segment"):
+        cut_out(tmp_path / "noise.png")
+
+
+def test_a_segmenter_is_asked_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for rembg, which answers as it does: a grey picture of the same size."""
+    pixels = np.random.default_rng(0).integers(0, 255, (60, 90, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "noise.png")
+    mask = Image.new("L", (90, 60))
+    mask.paste(255, (30, 20, 60, 50))
+
+    def remove(picture: Image.Image, only_mask: bool) -> Image.Image:
+        assert picture.mode == "RGB"
+        assert only_mask
+        return mask
+
+    rembg = ModuleType("rembg")
+    monkeypatch.setattr(rembg, "remove", remove, raising=False)
+    monkeypatch.setitem(sys.modules, "rembg", rembg)
+    monkeypatch.setattr(cutout.importlib.util, "find_spec", lambda name: name)
+    found = cut_out(tmp_path / "noise.png")
+    assert found.source == "segmenter"
+    assert float(found.opacity.sum()) == pytest.approx(900)
+
+    def fails(picture: Image.Image, only_mask: bool) -> Image.Image:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(rembg, "remove", fails)
+    with pytest.raises(UserError, match="could not get its network"):
         cut_out(tmp_path / "noise.png")
 
 
