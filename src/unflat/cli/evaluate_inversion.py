@@ -87,7 +87,7 @@ def run(options: Options, terminal: Terminal) -> int:
         from unflat.systems.inversion.pipeline import require_inversion
 
         if options.model not in BASELINES:
-            require_inversion(find(options.model, offline=options.offline))
+            require_inversion(find(options.model, offline=options.offline), options.model)
 
     settings = {
         "model": options.model,

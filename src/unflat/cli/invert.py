@@ -124,7 +124,7 @@ def _check(options: Options, formats: tuple[str, ...]) -> Path:
     if not options.model:
         raise UserError("--model: names none; give what unflat train inversion-encoder has made.")
     path = find(options.model, offline=options.offline)
-    require_inversion(path)
+    require_inversion(path, options.model)
     if options.mask is not None and not options.mask.is_file():
         raise UserError(f"--mask {options.mask}: there is no such file.")
     return path

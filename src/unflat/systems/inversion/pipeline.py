@@ -195,8 +195,12 @@ def load(path: Path | str, device: str = "cpu") -> InversionModel:
     return InversionModel(encoder, objects, header["side"], header).to(device)
 
 
-def require_inversion(path: Path | str) -> None:
+def require_inversion(path: Path | str, name: str | None = None) -> None:
     """Refuse files of other systems, by their header alone.
+
+    Args:
+        path: of the file.
+        name: by which a person called it; the path if not given.
 
     Raises:
         UserError: no such file, or a model that finds no objects in pictures.
@@ -204,11 +208,13 @@ def require_inversion(path: Path | str) -> None:
     found = read_header(path).get("system", "nothing known")
     if found != SYSTEM:
         hint = (
-            "train an encoder for it: unflat train inversion-encoder --generator"
+            f"train an encoder for it: unflat train inversion-encoder --generator {name or path}"
             if found == GENERATORS
             else "see unflat models list"
         )
-        raise UserError(f"{path}: is a model of {found} and finds no objects in pictures; {hint}.")
+        raise UserError(
+            f"{name or path}: is a model of {found} and finds no objects in pictures; {hint}."
+        )
 
 
 def header_of(objects: ObjectModel) -> dict[str, Any]:
