@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from PIL import Image
-from skimage import color, measure
 from torch import Tensor
 
 from unflat.data.pictures import exif_of, open_picture, over_color, picture_size
@@ -132,7 +131,9 @@ def _from_mask(mask: str | Path, size: tuple[int, int], label: str) -> np.ndarra
 
 def _from_backdrop(values: np.ndarray) -> np.ndarray | None:
     """What differs from the color of the picture's border; None if that is not of one color."""
-    lab = color.rgb2lab(values)
+    from skimage.color import rgb2lab
+
+    lab = np.asarray(rgb2lab(values))  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType, reportUnknownArgumentType] skimage is untyped
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     middle = np.median(border, axis=0)
     off = np.linalg.norm(border - middle, axis=-1)
@@ -154,7 +155,9 @@ def _joined_to_border(is_backdrop: Bool[np.ndarray, "height width"]) -> np.ndarr
 
 def _parts(is_there: np.ndarray, connectivity: int) -> Int[np.ndarray, "height width"]:
     """Numbers of what hangs together, from 1 on; 0 beside it."""
-    return np.asarray(measure.label(is_there, connectivity=connectivity))  # pyright: ignore[reportUnknownMemberType] skimage is untyped
+    from skimage.measure import label
+
+    return np.asarray(label(is_there, connectivity=connectivity))
 
 
 def _from_segmenter(picture: Image.Image, label: str) -> np.ndarray:
