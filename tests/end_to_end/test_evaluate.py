@@ -140,7 +140,7 @@ def test_a_baseline_is_a_method(unflat_here: Run, folder: Path) -> None:
         ),
         (
             ("inversion", "--data", "made/val.tar", "--model", "vq3d-small"),
-            "vq3d-small: is a model of vq3d and finds no objects in pictures; see unflat models list.",
+            "vq3d-small: is a model of vq3d and finds no objects in pictures",
         ),
         (
             ("depth", "--data", "made/val.tar", "--model", "copi", "--dry-run"),

@@ -221,3 +221,22 @@ def test_a_model_is_measured_by_numbers_of_steps(run: Path, tmp_path: Path) -> N
     assert found["protocol"]["methods"][second]["fit"]["steps"] == 2
     assert found["figures"][first]["front_psnr"] != found["figures"][second]["front_psnr"]
     assert main([*same, *more, "--force", "--steps", "1,two"]) == 2
+
+
+def test_of_many_pictures_bad_ones_are_listed_and_others_go_on(
+    run: Path, picture: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    Image.new("RGB", (64, 64), (255, 255, 255)).save(folder / "a-white.png")
+    (folder / "b-car.png").write_bytes(picture.read_bytes())
+    out = tmp_path / "found"
+    model = ("--model", str(run / "model.safetensors"), "--out", str(out), "--steps", "0")
+    more = ("--frames", "2", "--size", "16", "--backend", "reference", "--quiet")
+    assert main(["invert", str(folder), *model, *more]) == 3
+    lines = [json.loads(line) for line in (out / "report.jsonl").read_text().splitlines()]
+    assert len(lines) == 2
+    assert "found no object" in json.dumps(lines)
+    assert (out / "b-car" / "mesh.glb").is_file()
+    assert (out / "index.html").is_file()
+    assert not (out / "a-white").exists()

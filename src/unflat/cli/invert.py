@@ -1,7 +1,6 @@
 """``unflat invert``: one picture of an object of a known kind becomes its shape, pose, colors."""
 
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -17,6 +16,7 @@ from unflat.cli.options import (
     formats_of,
     require_range,
 )
+from unflat.cli.picture_jobs import result_folder, run_many
 from unflat.errors import UserError
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
@@ -88,7 +88,7 @@ def run(options: Options, terminal: Terminal) -> int:
     many = len(jobs) > 1 or Path(options.inputs[0]).is_dir()
     if many and options.mask is not None:
         raise UserError(f"--mask {options.mask}: is of one picture, but {len(jobs)} are given.")
-    out = _out(options, jobs, many)
+    out = result_folder(options.out, options.inputs, jobs, many, "objects")
     if options.dry_run:
         terminal.line(f"would invert {len(jobs)} pictures with {options.model}, to {out}/")
         for job in jobs:
@@ -128,17 +128,6 @@ def _check(options: Options, formats: tuple[str, ...]) -> Path:
     if options.mask is not None and not options.mask.is_file():
         raise UserError(f"--mask {options.mask}: there is no such file.")
     return path
-
-
-def _out(options: Options, jobs: Sequence["Job"], many: bool) -> Path:
-    """The result's folder for one picture; the folder of results for many."""
-    if options.out is not None:
-        return options.out
-    if not many:
-        return Path(Path(jobs[0].name).name)
-    if len(options.inputs) == 1 and Path(options.inputs[0]).is_dir():
-        return Path(f"{Path(options.inputs[0]).resolve().name}-objects")
-    return Path("unflat-objects")
 
 
 def _open(path: Path, device: str) -> _Opened:
@@ -296,20 +285,10 @@ def _many(
     opened: _Opened,
 ) -> int:
     """Invert all pictures into one folder; 3 if some failed."""
-    from unflat.cli.main import DONE, SOME_FAILED
-    from unflat.collection import own_share, run_jobs
 
     def work(job: "Job", folder: Path, own: Report) -> None:
         _one(options, job, folder, own, formats, opened)
 
     report = _report(options, list(options.inputs), terminal)
-    terminal.line(f"{_headline(options, report)}: {len(jobs)} pictures, to {out}")
-    tally = run_jobs(own_share(jobs), out, work, report, force=options.force)
-    terminal.repeated_warnings()
-    terminal.line(
-        f"wrote {out}/  {len(tally.done)} new, {len(tally.skipped)} were there, "
-        f"{len(tally.failed)} failed (listed in {out / 'report.jsonl'})"
-    )
-    terminal.line(f"open {out / 'index.html'} to look through them")
-    terminal.object("report", report.json())
-    return SOME_FAILED if tally.failed else DONE
+    headline = _headline(options, report)
+    return run_many(jobs, out, work, report, terminal, headline=headline, force=options.force)

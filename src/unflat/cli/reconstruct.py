@@ -18,6 +18,7 @@ from unflat.cli.options import (
     formats_of,
     require_range,
 )
+from unflat.cli.picture_jobs import result_folder, run_many
 from unflat.errors import UserError
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
@@ -83,7 +84,7 @@ def run(options: Options, terminal: Terminal) -> int:
     _check(options, formats)
     jobs = find_pictures(inputs)
     many = len(jobs) > 1 or Path(inputs[0]).is_dir()
-    out = _out(options, inputs, jobs, many)
+    out = result_folder(options.out, inputs, jobs, many, "scenes")
     _check_depth(options, jobs)
     if options.dry_run:
         return _say_plan(options, terminal, jobs, out, many)
@@ -183,17 +184,6 @@ def _maker(options: Options) -> "SceneMaker | None":
         offline=options.offline,
         sampling=COMPLETING,
     )
-
-
-def _out(options: Options, inputs: list[str], jobs: list["Job"], many: bool) -> Path:
-    """The result's folder for one picture; the folder of results for many."""
-    if options.out is not None:
-        return options.out
-    if not many:
-        return Path(Path(jobs[0].name).name)
-    if len(inputs) == 1 and Path(inputs[0]).is_dir():
-        return Path(f"{Path(inputs[0]).resolve().name}-scenes")
-    return Path("unflat-scenes")
 
 
 def _report(options: Options, inputs: list[str], terminal: Terminal) -> Report:
@@ -297,8 +287,6 @@ def _many(
     opened: "_Opened",
 ) -> int:
     """Reconstruct all pictures into one folder; 3 if some failed."""
-    from unflat.cli.main import DONE, SOME_FAILED
-    from unflat.collection import own_share, run_jobs
     from unflat.result import write_result
 
     def work(job: "Job", folder: Path, report: Report) -> None:
@@ -314,16 +302,8 @@ def _many(
         )
 
     report = _report(options, list(options.inputs), terminal)
-    terminal.line(f"{_headline(options, report)}: {len(jobs)} pictures, to {out}")
-    tally = run_jobs(own_share(jobs), out, work, report, force=options.force)
-    terminal.repeated_warnings()
-    terminal.line(
-        f"wrote {out}/  {len(tally.done)} new, {len(tally.skipped)} were there, "
-        f"{len(tally.failed)} failed (listed in {out / 'report.jsonl'})"
-    )
-    terminal.line(f"open {out / 'index.html'} to look through them")
-    terminal.object("report", report.json())
-    return SOME_FAILED if tally.failed else DONE
+    headline = _headline(options, report)
+    return run_many(jobs, out, work, report, terminal, headline=headline, force=options.force)
 
 
 def _say_plan(
