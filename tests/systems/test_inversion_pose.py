@@ -116,7 +116,8 @@ def test_focal_lengths_that_differ_are_looked_for() -> None:
     pnp = search_of(camera, keep=2).pnp
     assert pnp.is_focal_free
     assert pnp.keep == 2
-    assert pnp.focal_prior is not None
+    assert pnp.focal_prior is not None  # for what follows
+    assert pnp.focal_prior.deviation == pytest.approx(float(focals.log().std(correction=0)))
     assert pnp.focal_prior.mean == pytest.approx(float(focals.log().mean()), abs=1e-6)
 
 

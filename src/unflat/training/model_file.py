@@ -83,6 +83,32 @@ def load_weights(path: Path | str) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return state, header
 
 
+def load_part(
+    network: nn.Module, weights: dict[str, Tensor], prefix: str, path: Path | str
+) -> None:
+    """Give a network its share of a file's weights.
+
+    Args:
+        network: in place.
+        weights: of the whole file; other parts are left alone.
+        prefix: of the part's names, as in ``generator.``.
+        path: of the file, for messages.
+
+    Raises:
+        UserError: the weights do not fit the network.
+    """
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
+    try:
+        network.load_state_dict(own)
+    except RuntimeError as error:
+        reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
+        raise UserError(f"{path}: its weights do not fit its config ({reason}).") from error
+
+
 def read_header(path: Path | str) -> dict[str, Any]:
     """The header of one of unflat's safetensors files (model or scene), nothing else read.
 

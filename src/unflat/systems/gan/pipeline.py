@@ -25,7 +25,7 @@ from unflat.systems.gan.game import camera_label
 from unflat.systems.gan.generator import Generator, Made
 from unflat.systems.gan.recipe import GanRecipe
 from unflat.systems.gan.registry import build, config_of
-from unflat.training.model_file import load_weights, model_hash
+from unflat.training.model_file import load_part, load_weights, model_hash
 
 SYSTEM = "gan"
 _PREFIX = "generator."
@@ -166,16 +166,7 @@ def from_weights(
     """
     system, config = config_of(header["config"])
     generator = build(system, config).generator
-    own = {
-        name.removeprefix(_PREFIX): value
-        for name, value in weights.items()
-        if name.startswith(_PREFIX)
-    }
-    try:
-        generator.load_state_dict(own)
-    except RuntimeError as error:
-        reason = str(error).split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise UserError(f"{path}: its weights do not fit its config ({reason}).") from error
+    load_part(generator, weights, _PREFIX, path)
     return ObjectModel(
         generator,
         system=system,

@@ -27,7 +27,7 @@ from unflat.systems.inversion.framing import Window
 from unflat.systems.inversion.palette import fit_palette
 from unflat.systems.inversion.pose import Judged, PoseSearch, find_poses, judge, search_of
 from unflat.systems.inversion.recipe import SYSTEM, in_rows
-from unflat.training.model_file import load_weights, read_header
+from unflat.training.model_file import load_part, load_weights, read_header
 
 _ENCODER, _GENERATOR = "encoder.", "generator."
 
@@ -182,15 +182,7 @@ def load(path: Path | str, device: str = "cpu") -> InversionModel:
     require_inversion(path)
     weights, header = load_weights(path)
     encoder = build(Config.from_json(header["config"]))
-    own = {
-        name.removeprefix(_ENCODER): value
-        for name, value in weights.items()
-        if name.startswith(_ENCODER)
-    }
-    try:
-        encoder.load_state_dict(own)
-    except RuntimeError as error:
-        raise UserError(f"{path}: its encoder's weights do not fit its config.") from error
+    load_part(encoder, weights, _ENCODER, path)
     objects = from_weights(weights, header["generator"], path)
     return InversionModel(encoder, objects, header["side"], header).to(device)
 
