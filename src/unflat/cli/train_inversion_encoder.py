@@ -9,9 +9,12 @@ from unflat.report import Report
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
+    from unflat.data import PosedBatches, PosedViews
     from unflat.systems.gan.pipeline import ObjectModel
     from unflat.systems.inversion.recipe import EncoderRecipe
-    from unflat.training import TrainResult
+    from unflat.training import TrainConfig, TrainResult
+
+_FINER = 4  # how many times larger known pictures are kept than an encoder sees them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +22,9 @@ class Options(TrainingOptions):
     """A generator's own pictures become a model that finds such objects in pictures.
 
     unflat train inversion-encoder --generator sdf-cars --out runs/find-cars. No other pictures are
-    needed: of what the generator makes, everything is known. Ctrl-C saves; the same command with
-    --resume goes on.
+    needed: of what the generator makes, everything is known. With --data, pictures of such objects
+    with known cameras, it finds them better in sharp pictures. Ctrl-C saves; the same command
+    with --resume goes on.
     """
 
     generator: str | None = None
@@ -29,6 +33,8 @@ class Options(TrainingOptions):
     """Size of the encoder; small if not given."""
     resolution: int | None = None
     """Side of the pictures; what the generator learned from if not given."""
+    split: str | None = None
+    """Which part of --data, as train; all objects if not given."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
@@ -67,11 +73,19 @@ def run(options: Options, terminal: Terminal) -> int:
     )
     report = new_report(terminal, SYSTEM, about, config, [about["generator"]])
     torch.manual_seed(config.seed)  # the first weights are drawn from it
-    known = objects.camera[1:] if len(objects.camera.intrinsics) > 1 else objects.camera
+    cameras = objects.camera[1:] if len(objects.camera.intrinsics) > 1 else objects.camera
     metric = None
     if not options.dry_run:
         with report.stage("weigh codes"):
-            metric = code_metric(objects.generator.requires_grad_(False), known)
+            metric = code_metric(objects.generator.requires_grad_(False), cameras)
+    rank, world_size = process_rank()
+    require_rows(config, objective.views, world_size)
+    known = None
+    if about["data"]:
+        with report.stage("data") as stage:
+            views = _views(about, side)
+            stage.note = ", ".join(f"{count} {kind}" for kind, count in views.counts.items())
+        known = _known(views, config, objective.views, rank, world_size)
     recipe = EncoderRecipe(
         model,
         objects.generator,
@@ -80,10 +94,13 @@ def run(options: Options, terminal: Terminal) -> int:
         metric=metric,
         about=header_of(objects),
     )
-    rank, world_size = process_rank()
-    require_rows(config, objective.views, world_size)
     batches = CameraBatches(
-        known, config.batch_size, seed=config.seed, rank=rank, world_size=world_size
+        cameras,
+        config.batch_size,
+        seed=config.seed,
+        rank=rank,
+        world_size=world_size,
+        known=known,
     )
     parameters = sum(weight.numel() for weight in recipe.networks.parameters())
     terminal.line(
@@ -106,12 +123,14 @@ def run(options: Options, terminal: Terminal) -> int:
 
 def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     """Generator and sizes: what is named, else what the resumed run had."""
-    if options.data or options.classes or options.per_batch:
-        raise UserError("--data: the generator makes all pictures; leave out data and classes.")
+    if options.per_batch or options.classes or len(options.data) > 1:
+        raise UserError("--data: one data set may be given; leave out others and --classes.")
     named = {
         "generator": options.generator,
         "preset": options.preset,
         "resolution": options.resolution,
+        "data": list(options.data),
+        "split": options.split,
     }
     chosen = {key: value for key, value in named.items() if value}
     about = {**named, "preset": "small", **before, **chosen}
@@ -122,6 +141,40 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     if about["resolution"] and not 16 <= about["resolution"] <= 1024:
         raise UserError(f"--resolution {about['resolution']}: must be between 16 and 1024 pixels.")
     return about
+
+
+def _views(about: dict[str, Any], side: int) -> "PosedViews":
+    """All known pictures, larger than the encoder sees them, in memory."""
+    from unflat.data import open_views
+
+    views = open_views(about["data"][0], _FINER * side, about["split"])
+    if not views.has_cameras or not views.has_masks:
+        lacking = "masks" if views.has_cameras else "cameras"
+        raise UserError(
+            f"{views.name}: its pictures have no {lacking}, which an encoder learns from; give "
+            "posed pictures with alpha or on white (unflat data check tells the layouts), or no "
+            "--data."
+        )
+    return views
+
+
+def _known(
+    views: "PosedViews", config: "TrainConfig", together: int, rank: int, world_size: int
+) -> "PosedBatches":
+    """Batches of them, in which some in a row show one object."""
+    from unflat.data import PosedBatches
+
+    try:
+        return PosedBatches(
+            views,
+            config.batch_size,
+            seed=config.seed,
+            rank=rank,
+            world_size=world_size,
+            together=together,
+        )
+    except ValueError as error:
+        raise UserError(f"--data: {error}; give pictures of objects seen oftener.") from error
 
 
 def _require_latents(name: str, objects: "ObjectModel") -> None:

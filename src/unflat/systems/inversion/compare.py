@@ -7,6 +7,7 @@ what is known best, and fewer warps do.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +35,7 @@ def look(
     opacity: Float[Tensor, "batch height width"],
     side: int,
     background: float = 1.0,
+    moved: Callable[[Window], Window] | None = None,
 ) -> Seen:
     """The windows around objects.
 
@@ -42,8 +44,11 @@ def look(
         opacity: which share of a pixel is object.
         side: of the windows' pictures, in pixels.
         background: what is put beside the objects.
+        moved: changes the windows.
     """
     window = window_of(opacity)
+    if moved is not None:
+        window = moved(window)
     own = torch.cat([images * opacity[:, None], opacity[:, None]], dim=1)  # no color bleeds in
     small = cut(own, window, side)
     return Seen(small[:, :3] + (1 - small[:, 3:]) * background, small[:, 3:], window)

@@ -105,6 +105,10 @@ class ObjectGuess(NamedTuple):
     log_scale: Float[Tensor, "batch 1 height width"] | None
     """Logarithm of the map's expected error in world units; None for an encoder without."""
 
+    def part(self, rows: slice) -> "ObjectGuess":
+        """Of some of the pictures."""
+        return ObjectGuess(*(None if each is None else each[rows] for each in self))  # pyright: ignore[reportArgumentType] only the last may be None
+
 
 class Encoder(nn.Module):
     """Pictures to an `ObjectGuess` each."""

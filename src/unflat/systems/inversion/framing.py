@@ -10,6 +10,7 @@ those of the whole picture all the while (`Camera.within` gives the window's).
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -23,6 +24,25 @@ FILL = 0.8
 """Share of the window's side that the object's longer side takes."""
 
 _THERE = 0.5  # opacity from which on a pixel counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Framing:
+    """How cameras and colors are changed, so that pictures of others are nothing unheard of."""
+
+    around_deg: float = 10.0
+    """Standard deviation of a turn of the camera about the object's middle, about each axis: what
+    lies between the cameras that a generator's file has kept."""
+    turn_deg: float = 5.0
+    """Standard deviation of roll."""
+    scale: float = 0.1
+    """Of the binary logarithm of the window's size, which is the object's otherwise."""
+    shift: float = 0.03
+    """Of its place, in its sides."""
+    color: float = 0.3
+    """Largest relative change of brightness, contrast and saturation."""
+    hue: float = 0.05
+    """Largest turn of hues, as a share of the circle."""
 
 
 class Window(NamedTuple):
@@ -61,6 +81,20 @@ def window_of(opacity: Float[Tensor, "batch height width"]) -> Window:
     side = (high - low).amax(dim=-1) / FILL
     side = torch.where(is_empty, 1.0, side)
     middle = torch.where(is_empty[:, None], 0.5, 0.5 * (low + high))
+    return Window(middle - 0.5 * side[:, None], side)
+
+
+def jittered(window: Window, framing: Framing, draws: Float[Tensor, "batch 3"]) -> Window:
+    """Windows a little larger or smaller, a little beside.
+
+    Args:
+        window: around the objects.
+        framing: how much.
+        draws: normal numbers: of size, and of place (2).
+    """
+    side = window.side * torch.exp2(framing.scale * draws[:, 0])
+    middle = window.corner + 0.5 * window.side[:, None]
+    middle = middle + framing.shift * side[:, None] * draws[:, 1:]
     return Window(middle - 0.5 * side[:, None], side)
 
 

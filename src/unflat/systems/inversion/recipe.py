@@ -22,9 +22,17 @@ from unflat.geometry.rays import pixel_grid
 from unflat.rendering import Casting
 from unflat.systems.gan.generator import Generator
 from unflat.systems.inversion.encoder import Config, Encoder, build
-from unflat.systems.inversion.framing import Window, window_of
+from unflat.systems.inversion.framing import Framing, jittered, window_of
+from unflat.systems.inversion.known import (
+    KEYS,
+    PREFIX,
+    Known,
+    known_pictures,
+    off_ray,
+    picture_cost,
+)
 from unflat.training.randomness import rand_per_sample, randn_per_sample, step_generator
-from unflat.training.recipe import decay_groups
+from unflat.training.recipe import BatchSource, decay_groups
 
 SYSTEM = "inversion"
 """Name under which model files are known."""
@@ -37,25 +45,6 @@ _LEAST_SCALE = 0.002  # of the map's expected error, world units
 
 
 @dataclass(frozen=True, kw_only=True)
-class Framing:
-    """How cameras and colors are changed, so that pictures of others are nothing unheard of."""
-
-    around_deg: float = 10.0
-    """Standard deviation of a turn of the camera about the object's middle, about each axis: what
-    lies between the cameras that a generator's file has kept."""
-    turn_deg: float = 5.0
-    """Standard deviation of roll."""
-    scale: float = 0.1
-    """Of the binary logarithm of the window's size, which is the object's otherwise."""
-    shift: float = 0.03
-    """Of its place, in its sides."""
-    color: float = 0.3
-    """Largest relative change of brightness, contrast and saturation."""
-    hue: float = 0.05
-    """Largest turn of hues, as a share of the circle."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Objective:
     """What the encoder learns, by weights, and from which pictures."""
 
@@ -65,6 +54,10 @@ class Objective:
     """Of the cross-entropy of opacity: by absolute error (the paper's) small objects vanish."""
     code: float = 1.0
     """Of the error of codes, as `code_metric` has it: 1 for an encoder that tells the mean code."""
+    rays: float = 1.0
+    """Of the distances of points from the rays of known pictures, as `points` has it."""
+    picture: float = 4.0
+    """Of how unlike known pictures the objects of their codes look."""
     views: int = 4
     """Pictures of an object, one after the other in a batch: made sooner than as many objects."""
     framing: Framing = Framing()
@@ -93,28 +86,43 @@ class CameraBatches:
         seed: of the draws.
         rank: which part of a batch this process takes.
         world_size: how many processes share a batch.
+        known: as many pictures with their cameras go with each batch.
 
     Raises:
         ValueError: the batch can not be shared equally.
     """
 
     def __init__(
-        self, camera: Camera, batch_size: int, *, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        camera: Camera,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        known: BatchSource | None = None,
     ) -> None:
         if batch_size % world_size:
             raise ValueError(f"{batch_size} can not be shared by {world_size} processes")
         self.camera, self.batch_size, self.seed = camera, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.known = rank, world_size, known
 
     def batch(self, step: int) -> dict[str, Tensor]:
-        """``camera_to_world`` "batch 4 4" and ``intrinsics`` "batch 4" of this process's part."""
+        """``camera_to_world`` "batch 4 4" and ``intrinsics`` "batch 4" of this process's part.
+
+        With known pictures also their ``KEYS``, see `unflat.systems.inversion.known`.
+        """
         generator = step_generator(self.seed, step, stream="cameras")
         chosen = torch.randint(len(self.camera.intrinsics), (self.batch_size,), generator=generator)
         own = chosen.chunk(self.world_size)[self.rank]
-        return {
+        batch = {
             "camera_to_world": self.camera.camera_to_world[own],
             "intrinsics": self.camera.intrinsics[own],
         }
+        if self.known is not None:
+            beside = self.known.batch(step)
+            batch |= {f"{PREFIX}{name}": beside[name] for name in KEYS}
+        return batch
 
 
 class EncoderRecipe:
@@ -154,20 +162,16 @@ class EncoderRecipe:
     def step(
         self, batch: dict[str, Tensor], progress: float, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """``points``, ``opacity`` and ``code`` with their weights; beside them plain figures."""
+        """Terms with their weights, those of known pictures last; beside them plain figures."""
         shown = self.show(batch, generator)
-        guess = self.encoder(shown.image)
-        weights = self.objective
+        known = self._known(batch, generator)
+        pictures = shown.image if known is None else torch.cat([shown.image, known.image])
+        both, count = self.encoder(pictures), len(shown.image)
+        guess, weights = both.part(slice(count)), self.objective
         distance = (guess.points - shown.points).square().sum(1, keepdim=True).add(1e-12).sqrt()
-        cost = distance
-        if guess.log_scale is not None:
-            scale = guess.log_scale.exp() + _LEAST_SCALE
-            cost = distance / scale + 3 * scale.log()  # a Laplace density in three dimensions
-        share = shown.opacity.sum().clamp(min=1.0)
         terms = {
-            "points": weights.points * (shown.opacity * cost).sum() / share,
-            "opacity": weights.opacity
-            * functional.binary_cross_entropy(guess.opacity.clamp(1e-6, 1 - 1e-6), shown.opacity),
+            "points": weights.points * _map_cost(distance, shown.opacity, guess.log_scale, 3),
+            "opacity": weights.opacity * _opacity_cost(guess.opacity, shown.opacity),
             "code": weights.code * self._of_codes(guess.w - shown.w),
         }
         sure = shown.opacity > _SURE
@@ -175,7 +179,32 @@ class EncoderRecipe:
             "off": (distance.detach() * sure).sum() / sure.sum().clamp(min=1),
             "iou": _overlap(guess.opacity.detach() > 0.5, shown.opacity > 0.5),
         }
+        if known is not None:
+            guess = both.part(slice(count, None))
+            distance = off_ray(known.camera, guess.points)
+            cost = picture_cost(self.generator, guess.w, known, weights.views)
+            terms |= {
+                "rays": weights.rays * _map_cost(distance, known.opacity, guess.log_scale, 2),
+                "outline": weights.opacity * _opacity_cost(guess.opacity, known.opacity),
+                "picture": weights.picture * cost,
+            }
+            sure = known.opacity > _SURE
+            figures["off_ray"] = (distance.detach() * sure).sum() / sure.sum().clamp(min=1)
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **figures}
+
+    def _known(self, batch: dict[str, Tensor], generator: torch.Generator) -> Known | None:
+        """Known pictures, if the batch holds any."""
+        if f"{PREFIX}image" not in batch:
+            return None
+        return known_pictures(
+            batch,
+            self.objective.framing,
+            self.side,
+            self.objective.views,
+            self.generator.background,
+            randn_per_sample(batch, (3,), generator),
+            rand_per_sample(batch, (4,), generator),
+        )
 
     def _of_codes(self, error: Float[Tensor, "batch style_dim"]) -> Float[Tensor, ""]:
         """How much errors in codes count."""
@@ -207,11 +236,8 @@ class EncoderRecipe:
         form = maker.form(codes)
         rows = in_rows(camera, views)
         whole = maker.picture(form, codes, rows, _FINDING_SIDE, casting=_FINDING)
-        window = window_of(whole.opacity[:, 0])
-        side = window.side * torch.exp2(framing.scale * draws[:, 1])
-        middle = window.corner + 0.5 * window.side[:, None]
-        middle = middle + framing.shift * side[:, None] * draws[:, 2:4]
-        camera = Window(middle - 0.5 * side[:, None], side).camera(camera)
+        window = jittered(window_of(whole.opacity[:, 0]), framing, draws[:, 1:4])
+        camera = window.camera(camera)
         made = maker.picture(form, codes, in_rows(camera, views), self.side)
         w = codes[:, 0].repeat_interleave(views, dim=0)
         behind = (1 - made.opacity) * maker.background
@@ -224,16 +250,28 @@ class EncoderRecipe:
 
     @torch.no_grad()
     def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:
-        """Pictures; the true map and the encoder's, as colors; the true opacity and its."""
+        """Pictures; the true map and the encoder's, as colors; the true opacity and its.
+
+        Then known pictures, the encoder's map of them, and the objects of its codes.
+        """
         views = self.objective.views
         count = max(_SHEET // views, 1) * views
         first = {name: value[:count] for name, value in batch.items() if value.ndim}
-        shown = self.show(first, step_generator(0, 0, first["intrinsics"].device))
+        generator = step_generator(0, 0, first["intrinsics"].device)
+        shown, known = self.show(first, generator), self._known(first, generator)
         guess = self.encoder(shown.image)
         half = float(self.generator.body.get_buffer("bounds").abs().max())
         maps = (shown.points, guess.points)
         rows = [shown.image, *((0.5 + 0.5 * points / half) * shown.opacity for points in maps)]
         rows += [opacity.expand(-1, 3, -1, -1) for opacity in (shown.opacity, guess.opacity)]
+        if known is not None:
+            guess = self.encoder(known.image)
+            rows += [known.image, (0.5 + 0.5 * guess.points / half) * known.opacity]
+            codes = guess.w[:, None].expand(-1, self.generator.body.codes, -1)
+            made = self.generator.picture(
+                self.generator.form(codes), codes, known.camera, self.side
+            )
+            rows.append(made.image)
         return torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1).clamp(0, 1)
 
     def after_step(self, step: int) -> dict[str, float]:
@@ -270,6 +308,24 @@ def seen_points(
     finite = torch.where(is_there, depth, 1.0)
     points = camera.unproject(uv, finite.flatten(1)).mT.unflatten(2, (height, width))
     return torch.where(is_there[:, None], points, 0.0)
+
+
+def _map_cost(
+    distance: Float[Tensor, "batch 1 side side"],
+    opacity: Float[Tensor, "batch 1 side side"],
+    log_scale: Float[Tensor, "batch 1 side side"] | None,
+    dimensions: int,
+) -> Float[Tensor, ""]:
+    """Mean over what is there: of a Laplace density in so many dimensions, or plain distance."""
+    cost = distance
+    if log_scale is not None:
+        scale = log_scale.exp() + _LEAST_SCALE
+        cost = distance / scale + dimensions * scale.log()
+    return (opacity * cost).sum() / opacity.sum().clamp(min=1.0)
+
+
+def _opacity_cost(guess: Tensor, truth: Tensor) -> Float[Tensor, ""]:
+    return functional.binary_cross_entropy(guess.clamp(1e-6, 1 - 1e-6), truth)
 
 
 def _overlap(one: Tensor, other: Tensor) -> Tensor:
