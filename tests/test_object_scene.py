@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from made_figure import BALL, BLUE, GREEN, RADIUS, RED, YELLOW, Cloud, Figure, front_camera
+from unflat.cli.main import main
 from unflat.data.voxelize import voxels_of_field
 from unflat.errors import UserError
 from unflat.export import colorize_normals, mesh_report, to_uint8
@@ -223,8 +224,8 @@ def triplane() -> TriplaneField:
     return TriplaneField(2 * torch.randn(1, 3, 8, 16, 16), FeatureDecoder(8, 16), box)
 
 
-def palette() -> PaletteField:
-    torch.manual_seed(0)
+def palette(seed: int = 0) -> PaletteField:
+    torch.manual_seed(seed)
     box = torch.tensor([[-0.6] * 3, [0.6] * 3])
     choices = DistanceTriplaneField(
         2 * torch.randn(1, 3, 8, 4, 4), DistanceDecoder(8, 16, 4), LaplaceDensity(0.02, 0.01), box
@@ -345,3 +346,52 @@ def test_each_kind_of_scene_is_told_from_the_other(tmp_path):
         load_scene(path)
     with pytest.raises(UserError, match="there is no such file; give a scene file"):
         load_scene(tmp_path / "nothing.safetensors")
+
+
+def test_an_object_takes_the_colors_of_another_and_keeps_its_shape():
+    one, other = scene(palette(1)), scene(palette(2))
+    assert not torch.equal(one.field.palette, other.field.palette)
+    mixed = one.recolored(other)
+    points = torch.rand(1, 200, 3, generator=torch.Generator().manual_seed(0)) - 0.5
+    density, colors = mixed.field(points)
+    torch.testing.assert_close(density, one.field(points).density)
+    choices = one.field.field(points).features
+    torch.testing.assert_close(colors, choices @ other.field.palette)
+    assert mixed.photo is None
+    with pytest.raises(UserError, match="it \\(figure\\) keeps no palette"):
+        scene().recolored(one)
+    with pytest.raises(UserError, match="the other \\(figure\\) keeps no palette"):
+        one.recolored(scene())
+    stranger = ObjectScene(palette(), SceneHeader(system="made", model="birds"), front_camera())
+    with pytest.raises(UserError, match="of figure and birds"):
+        one.recolored(stranger)
+
+
+def test_colors_are_exchanged_by_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = scene(palette(1)), scene(palette(2))
+    for name, one in (("red", first), ("blue", second)):
+        (tmp_path / name).mkdir()
+        one.save(tmp_path / name / "scene.safetensors")
+    quick = ("--frames", "2", "--size", "16", "--quiet")
+    assert main(["edit", "red", "--colors-from", "blue", *quick]) == 0
+    made = load_scene(tmp_path / "red-edited" / "scene.safetensors")
+    assert isinstance(made, ObjectScene)
+    assert torch.equal(made.field.palette, second.field.palette)
+    assert (tmp_path / "red-edited" / "preview.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--insert", "blue"), "--at: is not given"),
+        (("--at", "0,0"), "--insert: is not given"),
+        (("--colors-from", "blue", "--at", "0,0"), "--colors-from: does not go with"),
+    ],
+)
+def test_an_edit_is_one_thing_and_whole(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "red").mkdir()
+    scene(palette()).save(tmp_path / "red" / "scene.safetensors")
+    assert main(["edit", "red", *arguments]) == 2
+    assert sentence in capsys.readouterr().err

@@ -24,6 +24,7 @@ from unflat.errors import UserError
 from unflat.export.isosurface import mesh_of_field
 from unflat.export.mesh import Mesh
 from unflat.export.picture import to_uint8
+from unflat.fields.distance import PaletteField
 from unflat.fields.field import Bounded, Field
 from unflat.fields.saved_object import pack_object_field, unpack_object_field
 from unflat.fields.slope import outward
@@ -238,6 +239,37 @@ class ObjectScene:
             UserError: it has no surface.
         """
         return mesh_of_field(self.field, resolution, level)
+
+    def recolored(self, other: "ObjectScene") -> "ObjectScene":
+        """The same object in the colours of another one that the same generator made.
+
+        Its field chooses, point by point, among the colours of a palette; the same choice means
+        the same kind of part in all objects of a generator. The scene carries no picture.
+
+        Raises:
+            UserError: one of the two has no palette, or theirs differ in size.
+        """
+        own, given = self.field, other.field
+        if not isinstance(own, PaletteField) or not isinstance(given, PaletteField):
+            which, what = (
+                (self, "it") if not isinstance(own, PaletteField) else (other, "the other")
+            )
+            raise UserError(
+                f"{what} ({which.header.model}) keeps no palette, so its colours cannot be "
+                "exchanged; take objects of one model of unflat invert, or of sdf_triplane."
+            )
+        if own.palette.shape != given.palette.shape or self.header.model != other.header.model:
+            raise UserError(
+                f"the objects are of {self.header.model} and {other.header.model}, whose palettes "
+                "do not mean the same; take two of one model."
+            )
+        header = replace(
+            self.header,
+            confidence=None,
+            settings={**self.header.settings, "colors_from": other.header.source or "another"},
+        )
+        field = PaletteField(own.field, given.palette.to(own.palette))
+        return ObjectScene(field, header, self.camera, size=self.size, background=self.background)
 
     def save(self, path: str | Path) -> Path:
         """The path of the one safetensors file written; it needs no model to be read."""

@@ -1,4 +1,4 @@
-"""``unflat edit``: a mesh or another scene is put into a scene."""
+"""``unflat edit``: a mesh or another scene is put into a scene; or an object changes its colors."""
 
 import math
 from dataclasses import dataclass
@@ -20,9 +20,12 @@ from unflat.report import Report
 from unflat.terminal import Terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from unflat.geometry import Placement
+    from unflat.object_scene import ObjectScene
     from unflat.scene import Scene
 
 _OPTION_OF = {
@@ -39,21 +42,23 @@ _OPTION_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Speech, Planned, Placed, Rendered):
-    """Something is put into a scene: what stands before it hides it, and it hides what is behind.
+    """Something is put into a scene, or an object takes the colors of another.
 
-    cat/ gives cat-edited/: scene, preview, orbit, viewer, report. Light and shadows of the scene do
-    not fall on what is put in.
+    cat/ gives cat-edited/: scene, preview, orbit, viewer, report. What is put in is hidden by what
+    stands before it and hides what is behind; light and shadows of the scene do not fall on it.
     """
 
     scene: Annotated[Path, tyro.conf.Positional]
     """A scene.safetensors, or the result folder that holds one."""
-    insert: Path
+    insert: Path | None = None
     """What to put in: a mesh (glb, gltf, obj, ply, off, stl), an object's scene, or the scene of
     another photo, of which the subject is taken."""
-    at: str
+    at: str | None = None
     """Where: X,Y puts its underside on what is seen there, X,Y,Z its middle to that place. X: -1
     left to 1 right border of the picture; Y: -1 lower to 1 upper; Z: 0 farthest to 1 nearest, dark
     to bright in the preview's depth."""
+    colors_from: Path | None = None
+    """Another object of the same model, in whose colors the object is to be."""
     object_size: float = 0.3
     """Its longest side as a share of what of the scene's height is visible where it is."""
     turn_deg: float = 0.0
@@ -86,6 +91,14 @@ def run(options: Options, terminal: Terminal) -> int:
     require_range(options.resolution, 16, 256, "--resolution", "voxels")
     require_range(options.farthest, 0, 1, "--farthest", "(farthest to nearest)")
     source = scene_file(options.scene)
+    if options.colors_from is not None:
+        return _recolor(options, source, formats, terminal)
+    if options.insert is None or options.at is None:
+        missing = "--insert" if options.insert is None else "--at"
+        raise UserError(
+            f"{missing}: is not given; give --insert with --at to put something in, or "
+            "--colors-from for other colors."
+        )
     given = scene_file(options.insert) if _is_scene(options.insert) else options.insert
     name = source.resolve().parent.name
     folder = options.out or Path(f"{name}-edited")
@@ -108,15 +121,43 @@ def run(options: Options, terminal: Terminal) -> int:
         },
         listener=terminal,
     )
-    _write(options, source, given, placement, folder, report, formats, terminal)
+
+    def make() -> "Scene":
+        return _edited(options, source, given, placement, report, terminal)
+
+    _write(options, make, folder, report, formats, terminal)
+    return 0
+
+
+def _recolor(options: Options, source: Path, formats: tuple[str, ...], terminal: Terminal) -> int:
+    """Exit code of exchanging colors."""
+    from unflat.object_scene import ObjectScene
+    from unflat.result import scene_file
+
+    assert options.colors_from is not None
+    if options.insert is not None or options.at is not None:
+        raise UserError(
+            "--colors-from: does not go with --insert and --at; do one, then the other."
+        )
+    given = scene_file(options.colors_from)
+    folder = options.out or Path(f"{source.resolve().parent.name}-edited")
+    if options.dry_run:
+        terminal.line(f"would give {source} the colors of {given}, to {folder}/")
+        terminal.object("plan", {"scene": str(source), "colors": str(given), "out": str(folder)})
+        return 0
+    report = Report("edit", inputs=[str(source), str(given)], settings={}, listener=terminal)
+
+    def make() -> "ObjectScene":
+        with report.stage("load"):
+            return ObjectScene.load(source).recolored(ObjectScene.load(given))
+
+    _write(options, make, folder, report, formats, terminal)
     return 0
 
 
 def _write(
     options: Options,
-    source: Path,
-    given: Path,
-    placement: "Placement",
+    make: "Callable[[], Scene | ObjectScene]",
     folder: Path,
     report: Report,
     formats: tuple[str, ...],
@@ -125,7 +166,7 @@ def _write(
     from unflat.result import write_result
 
     write_result(
-        lambda: _edited(options, source, given, placement, report, terminal),
+        make,
         folder,
         report,
         name=folder.name,
