@@ -1,7 +1,7 @@
 """``unflat invert``: one picture of an object of a known kind becomes its shape, pose, colors."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from unflat.cli.options import (
     formats_of,
     require_range,
 )
-from unflat.cli.picture_jobs import result_folder, run_many
+from unflat.cli.picture_jobs import copy_example, inputs_or_example, result_folder, run_many
 from unflat.errors import UserError
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from unflat.systems.inversion.pipeline import InversionModel
 
 _MOST_STEPS = 10_000
-_FEWEST_PIXELS = 32
+_EXAMPLE_NAME = "unflat-example-car.png"
+_EXAMPLE_MODEL = "find-cars"
 _GRID = 128  # samples of the distance along the box's side, in sdf.npz
 
 
@@ -45,8 +46,11 @@ class Options(Speech, Planned, Placed, Computed):
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="INPUT ...")
     ] = ()
     """Pictures, folders, patterns, or - for a picture on stdin."""
+    example: Switch = False
+    """Use a bundled picture of a car, copied to unflat-example-car.png."""
     model: str = ""
-    """A model of unflat train inversion-encoder: a name from unflat models list, or a path."""
+    """What the picture is searched for: find-cars, find-planes, or the path of a model of
+    unflat train inversion-encoder. find-cars for --example."""
     mask: Path | None = None
     """A picture that is white where the object is."""
     steps: int = 10
@@ -78,23 +82,27 @@ def run(options: Options, terminal: Terminal) -> int:
     """Exit code of inverting."""
     from unflat.collection import find_pictures
     from unflat.device import choose_device
+    from unflat.hub import example_object
     from unflat.result import FORMATS
 
-    if not options.inputs:
-        raise UserError("invert: no picture is named; give one, or a folder.")
+    inputs = inputs_or_example("invert", options.inputs, options.example, _EXAMPLE_NAME)
+    if options.example and not options.model:
+        options = replace(options, model=_EXAMPLE_MODEL)
     formats = formats_of(options.format, FORMATS) if options.format else ()
     path = _check(options, formats)
-    jobs = find_pictures(list(options.inputs))
-    many = len(jobs) > 1 or Path(options.inputs[0]).is_dir()
+    jobs = find_pictures(inputs)
+    many = len(jobs) > 1 or Path(inputs[0]).is_dir()
     if many and options.mask is not None:
         raise UserError(f"--mask {options.mask}: is of one picture, but {len(jobs)} are given.")
-    out = result_folder(options.out, options.inputs, jobs, many, "objects")
+    out = result_folder(options.out, inputs, jobs, many, "objects")
     if options.dry_run:
         terminal.line(f"would invert {len(jobs)} pictures with {options.model}, to {out}/")
         for job in jobs:
             folder = out / job.name if many else out
             terminal.object("plan", {"input": job.source, "out": str(folder)})
         return 0
+    if options.example:
+        copy_example(example_object(), _EXAMPLE_NAME)
     opened = _open(path, choose_device(options.device))
     if many:
         return _many(options, terminal, jobs, out, formats, opened)
@@ -122,7 +130,10 @@ def _check(options: Options, formats: tuple[str, ...]) -> Path:
     require_range(options.size, 16, 2048, "--size", "pixels")
     check_formats(formats)
     if not options.model:
-        raise UserError("--model: names none; give what unflat train inversion-encoder has made.")
+        raise UserError(
+            "--model: names none; give find-cars, find-planes, or what unflat train "
+            "inversion-encoder has made."
+        )
     path = find(options.model, offline=options.offline)
     require_inversion(path, options.model)
     if options.mask is not None and not options.mask.is_file():

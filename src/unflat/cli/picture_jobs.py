@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unflat.errors import UserError
 from unflat.report import Report
 from unflat.terminal import Terminal
 
@@ -30,6 +31,34 @@ def result_folder(
     if len(inputs) == 1 and Path(inputs[0]).is_dir():
         return Path(f"{Path(inputs[0]).resolve().name}-{kind}")
     return Path(f"unflat-{kind}")
+
+
+def inputs_or_example(
+    verb: str, inputs: Sequence[str], wants_example: bool, example: str
+) -> list[str]:
+    """What a person named, or the bundled picture by the name that it gets.
+
+    Raises:
+        UserError: nothing is named, or both.
+    """
+    if wants_example:
+        if inputs:
+            raise UserError("--example: goes without other pictures; drop one of the two.")
+        return [example]
+    if not inputs:
+        raise UserError(f"{verb}: no picture is named; give one, a folder, or --example.")
+    return list(inputs)
+
+
+def copy_example(bundled: Path, name: str) -> None:
+    """A bundled picture as a file of the person's own; one that is there already is kept."""
+    if Path(name).exists():
+        return
+    from unflat.data import open_picture
+    from unflat.files import atomic_path
+
+    with atomic_path(name) as temporary:
+        open_picture(bundled).save(temporary, format="PNG")
 
 
 def run_many(

@@ -18,7 +18,7 @@ from unflat.cli.options import (
     formats_of,
     require_range,
 )
-from unflat.cli.picture_jobs import result_folder, run_many
+from unflat.cli.picture_jobs import copy_example, inputs_or_example, result_folder, run_many
 from unflat.errors import UserError
 from unflat.report import Report, versions
 from unflat.terminal import Terminal
@@ -79,7 +79,7 @@ def run(options: Options, terminal: Terminal) -> int:
     """Exit code of reconstructing."""
     from unflat.collection import Job, find_pictures
 
-    inputs = _inputs(options)
+    inputs = inputs_or_example("reconstruct", options.inputs, options.example, _EXAMPLE_NAME)
     formats = formats_of(options.format, _formats()) if options.format else ()
     _check(options, formats)
     jobs = find_pictures(inputs)
@@ -89,7 +89,9 @@ def run(options: Options, terminal: Terminal) -> int:
     if options.dry_run:
         return _say_plan(options, terminal, jobs, out, many)
     if options.example:
-        _copy_example()
+        from unflat.hub import example_picture
+
+        copy_example(example_picture(), _EXAMPLE_NAME)
     opened = _Opened(_depth(options), _maker(options))
     if many:
         return _many(options, terminal, jobs, out, formats, opened)
@@ -104,16 +106,6 @@ def _formats() -> tuple[str, ...]:
     from unflat.result import FORMATS
 
     return FORMATS
-
-
-def _inputs(options: Options) -> list[str]:
-    if options.example:
-        if options.inputs:
-            raise UserError("--example: goes without other pictures; drop one of the two.")
-        return [_EXAMPLE_NAME]
-    if not options.inputs:
-        raise UserError("reconstruct: no picture is named; give one, a folder, or --example.")
-    return list(options.inputs)
 
 
 def _check(options: Options, formats: tuple[str, ...]) -> None:
@@ -322,15 +314,3 @@ def _say_plan(
         terminal.line(f"  {job.source} -> {folder}/")
         terminal.object("plan", {"input": job.source, "out": str(folder)})
     return 0
-
-
-def _copy_example() -> None:
-    """The bundled photo as a file of the person's own; one that is there already is kept."""
-    if Path(_EXAMPLE_NAME).exists():
-        return
-    from unflat.data import open_picture
-    from unflat.files import atomic_path
-    from unflat.hub import example_picture
-
-    with atomic_path(_EXAMPLE_NAME) as temporary:
-        open_picture(example_picture()).save(temporary, format="PNG")

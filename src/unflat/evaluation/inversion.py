@@ -50,6 +50,7 @@ TABLES = (
             Column(key="within_30", label="within 30 deg", form="{:.1%}"),
             Column(key="position_error", label="position, units", form="{:.3f}", better="lower"),
             Column(key="focal_error", label="focal |ln|", form="{:.3f}", better="lower"),
+            Column(key="seconds", label="s a picture", form="{:.2f}", better="lower"),
         ),
     ),
     Table(
@@ -210,11 +211,12 @@ def _tables(measure: Measure) -> tuple[Table, ...]:
 def _summary(
     items: Sequence[Item], methods: Sequence[Inverter], measure: Measure
 ) -> dict[str, dict[str, Any]]:
-    """Means over inputs and views, and the median of rotation errors."""
+    """Means over inputs and views; medians of rotation errors and of seconds."""
     figures: dict[str, dict[str, Any]] = mean_figures(items)
     for name, values in measure.of_sets().items():
         figures[name] |= values
     for method in methods:
+        figures[method.name]["seconds"] = statistics.median(measure.seconds[method.name])
         errors = [item.figures[method.name].get("rotation_error") for item in items]
         known = [error for error in errors if error is not None]
         if known:

@@ -1,5 +1,6 @@
 """What is measured of an inversion: its camera, the input, other views, and whole sets of these."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -49,6 +50,7 @@ class Measure:
         self.symmetries, self.distances = symmetries, distances
         self.features, self.seed = features, seed
         self.made: dict[str, FeatureSet] = {}
+        self.seconds: dict[str, list[float]] = {}
         self.true = None if features is None else FeatureSet(features, seed)
 
     def add_truth(self, parts: Parts) -> None:
@@ -65,7 +67,9 @@ class Measure:
             seed: of whatever the method draws.
             name: of the input, for messages.
         """
+        begun = time.perf_counter()
         found = method.invert(parts.image, parts.mask, seed)
+        self.seconds.setdefault(method.name, []).append(time.perf_counter() - begun)
         figures: dict[str, Any] = {}
         if method.has_pose:
             figures |= camera_figures(method, found.camera, parts.camera, self.symmetries)

@@ -18,9 +18,9 @@ from unflat.geometry.published_pose import camera_from_pose
 from unflat.hub.registry import FEATURES, find
 from unflat.losses import FeatureDistance, frozen
 from unflat.systems.features import load as load_features
-from unflat.systems.inversion.compare import Comparison, Seen, look
+from unflat.systems.inversion.compare import Comparison, look
 from unflat.systems.inversion.fit import FitConfig, Unknowns, steps_of
-from unflat.systems.inversion.pipeline import InversionModel, Start, load
+from unflat.systems.inversion.pipeline import InversionModel, load
 from unflat.training.model_file import model_hash
 
 
@@ -55,23 +55,6 @@ class Found:
         return made.image.clamp(0, 1), made.opacity[:, 0]
 
 
-class _Starts:
-    """The guess for the picture that was asked last: the same for every number of steps."""
-
-    def __init__(self, model: InversionModel) -> None:
-        self.model = model
-        self.image: Tensor | None = None
-        self.last: tuple[Seen, Start] | None = None
-
-    def of(self, image: Tensor, mask: Tensor) -> tuple[Seen, Start]:
-        if self.last is None or self.image is not image:
-            background = self.model.objects.generator.background
-            batch = image[None].to(self.model.device), mask[None].to(self.model.device)
-            seen = look(*batch, self.model.side, background)
-            self.image, self.last = image, (seen, self.model.start(seen))
-        return self.last
-
-
 class ModelInverter:
     """A model with a number of steps; keeps `unflat.evaluation.inverter.Inverter`."""
 
@@ -80,20 +63,20 @@ class ModelInverter:
     def __init__(
         self,
         name: str,
-        starts: _Starts,
+        model: InversionModel,
         distance: torch.nn.Module,
         config: FitConfig,
         comparison: Comparison,
         sha256: str,
     ) -> None:
-        self.name, self.starts, self.distance = name, starts, distance
+        self.name, self.model, self.distance = name, model, distance
         self.config, self.comparison, self.sha256 = config, comparison, sha256
 
     def describe(self) -> dict[str, object]:
         """How it is refined, and what compares pictures."""
         return {
             "sha256": self.sha256,
-            "side": self.starts.model.side,
+            "side": self.model.side,
             "fit": asdict(self.config),
             "comparison": asdict(self.comparison),
         }
@@ -113,11 +96,14 @@ class ModelInverter:
             raise UserError(f"{self.name}: needs masks, which the set does not give.")
         if image.shape[-1] != image.shape[-2]:
             raise UserError(f"{self.name}: needs square pictures, not {tuple(image.shape[1:])}.")
-        seen, start = self.starts.of(image, mask)
+        model = self.model
+        batch = image[None].to(model.device), mask[None].to(model.device)
+        seen = look(*batch, model.side, model.objects.generator.background)
+        start = model.start(seen)
         unknowns = start.unknowns
         if self.config.steps:
             with torch.enable_grad():
-                unknowns = self.starts.model.refine(
+                unknowns = model.refine(
                     unknowns,
                     seen,
                     self.distance,
@@ -125,7 +111,7 @@ class ModelInverter:
                     comparison=self.comparison,
                     seed=seed,
                 ).unknowns
-        return Found(self.starts.model, unknowns, start.judged.chosen[0] >= 0)
+        return Found(model, unknowns, start.judged.chosen[0] >= 0)
 
 
 def open_inverters(
@@ -140,8 +126,8 @@ def open_inverters(
     model = load(path, device)
     title = Path(name).name if Path(name).exists() else name
     distance = frozen(FeatureDistance(load_features(find(FEATURES)))).to(device)
-    starts, digest = _Starts(model), model_hash(path)
+    digest = model_hash(path)
     return [
-        ModelInverter(f"{title} N={count}", starts, distance, steps_of(count), Comparison(), digest)
+        ModelInverter(f"{title} N={count}", model, distance, steps_of(count), Comparison(), digest)
         for count in steps
     ]

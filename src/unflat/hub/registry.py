@@ -141,6 +141,11 @@ def example_picture() -> Path:
     return _BUNDLED / "example.jpg"
 
 
+def example_object() -> Path:
+    """The cut-out car that ``unflat invert --example`` uses; no model has learned from it."""
+    return _BUNDLED / "example-car.png"
+
+
 def _unknown(name: str) -> str:
     if "/" in name or "\\" in name or Path(name).suffix:
         return f"{name}: there is no such model file; check the path, or see unflat models list."

@@ -24,12 +24,15 @@ from unflat.systems.inversion.compare import Comparison, Seen, difference
 from unflat.systems.inversion.encoder import Config, Encoder, ObjectGuess, build
 from unflat.systems.inversion.fit import FitConfig, Fitted, Unknowns, fit
 from unflat.systems.inversion.framing import Window
+from unflat.systems.inversion.known import off_ray
 from unflat.systems.inversion.palette import fit_palette
 from unflat.systems.inversion.pose import Judged, PoseSearch, find_poses, judge, search_of
 from unflat.systems.inversion.recipe import SYSTEM, in_rows
 from unflat.training.model_file import load_part, load_weights, read_header
 
 _ENCODER, _GENERATOR = "encoder.", "generator."
+
+_FARTHEST_ASTRAY = 0.3  # world units from its ray; a point farther away counts as this far
 
 
 class Start(NamedTuple):
@@ -77,6 +80,7 @@ class InversionModel:
             search: how cameras are looked for; among focal lengths like those that the generator
                 learned from if not given.
         """
+        how = search or search_of(self.objects.camera[1:])
         guess = self.encoder(seen.image)
         maker = self.objects.generator
         codes = guess.w[:, None].expand(-1, maker.body.codes, -1)
@@ -92,10 +96,14 @@ class InversionModel:
             )
             off = (made.image - image).abs().mean((1, 2, 3))
             off = off + (made.opacity - opacity).abs().mean((1, 2, 3))
-            return off.unflatten(0, (pictures, views))
+            points, there = (
+                each.repeat_interleave(views, 0) for each in (guess.points, guess.opacity)
+            )
+            astray = off_ray(flat, points).clamp(max=_FARTHEST_ASTRAY)
+            astray = (astray * there).sum((1, 2, 3)) / there.sum((1, 2, 3)).clamp(min=1.0)
+            return (off + how.map_weight * astray).unflatten(0, (pictures, views))
 
-        search = search or search_of(self.objects.camera[1:])
-        estimates = find_poses(guess, seen.window, search)
+        estimates = find_poses(guess, seen.window, how)
         judged = judge(estimates, self.objects.camera[0], cost)
         pose = pose_from_camera(judged.camera)
         palette = form.palette

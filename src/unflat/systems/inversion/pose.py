@@ -41,6 +41,10 @@ class PoseSearch:
     front taken for its back."""
     is_weighted: bool = True
     """Whether pixels count by how sure their map is, where the encoder tells it."""
+    map_weight: float = 1.0
+    """When hypotheses are judged: of the mean distance of the map's points from their rays, world
+    units, beside the mean differences of color and opacity. A flip looks much like the truth, but
+    the map is against it."""
 
 
 class Judged(NamedTuple):

@@ -75,6 +75,8 @@ class Shown(NamedTuple):
     """Object world; 0 where nothing is."""
     w: Float[Tensor, "batch style_dim"]
     """Their code."""
+    camera: Camera
+    """Of the windows."""
 
 
 class CameraBatches:
@@ -246,7 +248,7 @@ class EncoderRecipe:
         own = turn_hue(recolor(own, colors[:, :3], framing.color), colors[:, 3], framing.hue)
         image = (own * (made.opacity > 0) + behind).clamp(0, 1)
         opacity = made.opacity.clamp(0, 1)  # rounding may leave a sum above 1
-        return Shown(image, opacity, seen_points(camera, made.depth), w)
+        return Shown(image, opacity, seen_points(camera, made.depth), w, camera)
 
     @torch.no_grad()
     def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:

@@ -1,0 +1,353 @@
+"""What each part of inversion is worth: every row trained alone, for as many steps.
+
+    python -m benchmarks.inversion_ablation                   # some two hours on one CPU thread
+    python -m benchmarks.inversion_ablation --only encoders   # or generators
+    python -m benchmarks.inversion_ablation --page            # fills docs/models/inversion.md again
+
+Wants planes-srn.tar in $UNFLAT_DATA. Encoders are taught for the bundled sdf-planes; generators
+are trained by the preset ``tiny`` and get an encoder each. Runs are kept in
+``runs/inversion-ablation``, gone on with, and left when finished. All are measured on the same
+views of held-out aeroplanes, four of each object, drawn by seed: the encoder's guess (N = 0) and
+10 steps from it.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, median
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.inversion_variants import (
+    ENCODERS,
+    GENERATORS,
+    EncoderVariant,
+    RotationRecipe,
+    changed_parts,
+)
+from benchmarks.page import fill, markdown
+from unflat.data import PosedBatches, PosedViews
+from unflat.data.posed_objects import PosedObjects
+from unflat.geometry import Camera
+from unflat.geometry.published_pose import ObjectPose, camera_from_pose
+from unflat.hub import find
+from unflat.hub.registry import FEATURES
+from unflat.losses import FeatureDistance, frozen
+from unflat.metrics import mask_iou, psnr, rotation_error
+from unflat.report import versions
+from unflat.systems.features import load as load_features
+from unflat.systems.gan import sdf_triplane
+from unflat.systems.gan.pipeline import ObjectModel, load
+from unflat.systems.gan.recipe import GanRecipe
+from unflat.systems.inversion.code_metric import code_metric
+from unflat.systems.inversion.compare import Seen, look
+from unflat.systems.inversion.encoder import small
+from unflat.systems.inversion.fit import Unknowns, steps_of
+from unflat.systems.inversion.pipeline import InversionModel, Start
+from unflat.systems.inversion.pose import PoseSearch, search_of
+from unflat.systems.inversion.recipe import CameraBatches, EncoderRecipe, Objective
+from unflat.training import TrainConfig, train
+
+ROOT = Path(__file__).parents[1]
+RUNS = ROOT / "runs" / "inversion-ablation"
+RESULT = ROOT / "benchmarks" / "results" / "inversion-ablation.json"
+PAGE = ROOT / "docs" / "models" / "inversion.md"
+SIDE, FINER, FULL = 32, 128, 128  # of the encoder's pictures, the known ones, and the measured ones
+BATCH, VIEWS = 16, 4
+SUMMARY = ("rotation", "iou", "psnr", "perceptual")
+
+
+class Inputs(NamedTuple):
+    """Held-out views, all at once."""
+
+    image: Tensor
+    mask: Tensor
+    camera: Camera
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What each part of inversion is worth.")
+    parser.add_argument("--steps", type=int, default=500, help="of each encoder")
+    parser.add_argument("--generator-steps", type=int, default=700, help="of each generator")
+    parser.add_argument("--only", choices=["encoders", "generators"], default=None)
+    parser.add_argument("--page", action="store_true", help="fill the page and do nothing else")
+    options = parser.parse_args()
+    if not options.page:
+        if "UNFLAT_DATA" not in os.environ:
+            sys.exit("UNFLAT_DATA: is not set; it names the folder of the renders.")
+        measure_all(options.steps, options.generator_steps, options.only)
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    fill(PAGE, {"inversion-ablation": page(result)})
+
+
+def measure_all(steps: int, generator_steps: int, only: str | None) -> None:
+    """Every row, written down as soon as it is known."""
+    torch.set_num_threads(1)
+    data = Path(os.environ["UNFLAT_DATA"]) / "planes-srn.tar"
+    result: dict[str, Any] = {"encoders": {}, "generators": {}}
+    if RESULT.is_file():
+        result |= json.loads(RESULT.read_text(encoding="utf-8"))
+    result |= {
+        "command": "python -m benchmarks.inversion_ablation",
+        "data": data.name,
+        "steps": steps,
+        "generator_steps": generator_steps,
+        "batch": BATCH,
+        "versions": versions(),
+    }
+    inputs = held_out(data)
+    result["inputs"] = len(inputs.image)
+    views = PosedViews(data, "train", resolution=FINER)
+
+    def keep(kind: str, name: str, figures: dict[str, Any]) -> None:
+        result[kind][name] = figures
+        print(f"{kind} {name}: {json.dumps(figures)}", flush=True)
+        RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    if only != "generators":
+        objects = load(find("sdf-planes"))
+        for name, variant in ENCODERS.items():
+            recipe = taught(name, variant, objects, views, steps)
+            if isinstance(recipe, RotationRecipe):
+                keep("encoders", name, told_directly(recipe, inputs))
+                continue
+            model = InversionModel(recipe.encoder, objects, SIDE, {})
+            keep("encoders", name, figures_of(model, inputs))
+            if name == "whole":
+                for part, found in without(model, inputs).items():
+                    keep("encoders", part, found)
+    if only != "encoders":
+        small_views = PosedViews(data, "train", resolution=SIDE)
+        for name in GENERATORS:
+            objects = made(name, small_views, generator_steps)
+            recipe = taught(f"for-{name}", ENCODERS["whole"], objects, views, steps)
+            model = InversionModel(recipe.encoder, objects, SIDE, {})
+            keep("generators", name, figures_of(model, inputs))
+
+
+def held_out(data: Path) -> Inputs:
+    """Four views of each object of the split val."""
+    images, masks, cameras = [], [], []
+    draws = torch.Generator().manual_seed(0)
+    for item in PosedObjects(data, "val", resolution=FULL):
+        assert item.masks is not None
+        chosen = torch.randperm(len(item.images), generator=draws)[:VIEWS]
+        images.append(item.images[chosen])
+        masks.append(item.masks[chosen])
+        cameras.append(item.camera[chosen])
+    return Inputs(
+        torch.cat(images),
+        torch.cat(masks),
+        Camera(
+            camera_to_world=torch.cat([camera.camera_to_world for camera in cameras]),
+            intrinsics=torch.cat([camera.intrinsics for camera in cameras]),
+        ),
+    )
+
+
+def taught(
+    name: str, variant: EncoderVariant, objects: ObjectModel, views: PosedViews, steps: int
+) -> EncoderRecipe:
+    """An encoder after so many steps, its averaged weights in place."""
+    torch.manual_seed(0)
+    cameras = objects.camera[1:]
+    generator = objects.generator.requires_grad_(False)
+    style_dim = objects.codes(objects.latents([0])).shape[-1]
+    kind = RotationRecipe if variant.is_regression else EncoderRecipe
+    recipe = kind(
+        replace(small(), style_dim=style_dim),
+        generator,
+        SIDE,
+        objective=Objective(**variant.objective),
+        metric=None if variant.is_regression else code_metric(generator, cameras),
+    )
+    known = PosedBatches(views, BATCH, together=recipe.objective.views)
+    batches = CameraBatches(cameras, BATCH, known=known if variant.knows_pictures else None)
+    config = TrainConfig(
+        steps=steps, batch_size=BATCH, lr=1e-3, ema_decay=0.99, sample_every=0, threads=1
+    )
+    finished(recipe, batches, config, RUNS / name)
+    return recipe
+
+
+def made(name: str, views: PosedViews, steps: int) -> ObjectModel:
+    """A generator of the preset ``tiny`` after so many steps, without what its name says."""
+    torch.manual_seed(0)
+    colors = 8 if name == "no-colour-mapping" else 10
+    config = replace(sdf_triplane.tiny(), colors=colors)
+    parts = changed_parts(sdf_triplane.build(config), name)
+    recipe = GanRecipe("sdf_triplane", config, parts, objects=len(views.names))
+    settings = sdf_triplane.training(config)
+    settings = replace(settings, steps=steps, sample_every=0, threads=1)
+    batches = PosedBatches(views, settings.batch_size, together=parts.start.views)
+    finished(recipe, batches, settings, RUNS / name)
+    assert views.camera is not None
+    draws = torch.randperm(len(views), generator=torch.Generator().manual_seed(0))[:256]
+    return ObjectModel(
+        recipe.generator,
+        system="sdf_triplane",
+        config=config,
+        camera=views.camera[draws],
+        header={},
+    )
+
+
+def finished(recipe: Any, batches: Any, config: TrainConfig, out: Path) -> None:
+    """Train, or read what an earlier call has trained; averaged weights in the end."""
+    from unflat.training import read_checkpoint
+
+    result = train(recipe, batches, config, out, resume=(out / "run.json").is_file())
+    recipe.networks.load_state_dict(read_checkpoint(result.checkpoint).averaged(), strict=False)
+
+
+def seen_of(model: InversionModel, inputs: Inputs) -> Seen:
+    """The windows of all inputs."""
+    return look(inputs.image, inputs.mask, model.side, model.objects.generator.background)
+
+
+def figures_of(
+    model: InversionModel,
+    inputs: Inputs,
+    search: PoseSearch | None = None,
+    change: Callable[[Start], Start] = lambda start: start,
+) -> dict[str, Any]:
+    """Of the guess and of 10 steps from it."""
+    seen = seen_of(model, inputs)
+    start = change(model.start(seen, search))
+    distance = frozen(FeatureDistance(load_features(find(FEATURES))))
+    found: dict[str, Any] = {}
+    for steps in (0, 10):
+        unknowns = start.unknowns
+        if steps:
+            fitted = [
+                model.refine(
+                    _rows(unknowns, part), _seen_rows(seen, part), distance, steps_of(steps)
+                )
+                for part in torch.arange(len(inputs.image)).split(BATCH)
+            ]
+            unknowns = _joined([one.unknowns for one in fitted])
+        for key, value in compared(model, unknowns, inputs, distance).items():
+            found[f"{key}_{steps}"] = value
+    return found
+
+
+@torch.no_grad()
+def compared(
+    model: InversionModel, unknowns: Unknowns, inputs: Inputs, distance: torch.nn.Module
+) -> dict[str, float]:
+    """Whole pictures from found cameras against the inputs, and these cameras against the truth."""
+    rotation = rotation_error(camera_from_pose(unknowns.pose).rotation, inputs.camera.rotation)
+    values: dict[str, list[float]] = {"iou": [], "psnr": [], "perceptual": []}
+    for part in torch.arange(len(inputs.image)).split(BATCH):
+        made = model.render(_rows(unknowns, part), None, FULL)
+        image = made.image.clamp(0, 1)
+        values["iou"] += mask_iou(made.opacity[:, 0], inputs.mask[part]).tolist()
+        values["psnr"] += psnr(image, inputs.image[part]).tolist()
+        values["perceptual"] += distance(image, inputs.image[part]).tolist()
+    return rotation_figures(rotation) | {name: mean(one) for name, one in values.items()}
+
+
+def rotation_figures(errors: Tensor) -> dict[str, float]:
+    """Degrees, and the share within 30."""
+    return {
+        "rotation": median(errors.tolist()),
+        "rotation_mean": float(errors.mean()),
+        "within_30": float((errors < 30).float().mean()),
+    }
+
+
+def without(model: InversionModel, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """The same encoder without some parts of what follows it."""
+    search = search_of(model.objects.camera[1:])
+    alone = replace(search, flips=False, pnp=replace(search.pnp, keep=1))
+    plain = model.objects.generator
+
+    def no_palette(start: Start) -> Start:
+        palette = plain.form(start.unknowns.codes).palette
+        return start._replace(unknowns=start.unknowns._replace(palette=palette))
+
+    return {
+        "one-hypothesis": figures_of(model, inputs, alone),
+        "picture-judges-alone": figures_of(model, inputs, replace(search, map_weight=0.0)),
+        "no-closed-form-palette": figures_of(model, inputs, change=no_palette),
+    }
+
+
+@torch.no_grad()
+def told_directly(recipe: RotationRecipe, inputs: Inputs) -> dict[str, float]:
+    """Rotations of the same windows."""
+    seen = look(inputs.image, inputs.mask, SIDE, recipe.generator.background)
+    found = recipe.rotations.eval()(seen.image)
+    errors = rotation_figures(rotation_error(found, inputs.camera.rotation))
+    return {f"{name}_0": value for name, value in errors.items()}
+
+
+def _rows(unknowns: Unknowns, part: Tensor) -> Unknowns:
+    turn, shift, scale, zoom = unknowns.pose
+    zoom = None if zoom is None else zoom[part]
+    pose = ObjectPose(turn[part], shift[part], scale[part], zoom)
+    palette = None if unknowns.palette is None else unknowns.palette[part]
+    return Unknowns(unknowns.codes[part], pose, palette)
+
+
+def _seen_rows(seen: Seen, part: Tensor) -> Seen:
+    window = type(seen.window)(*(each[part] for each in seen.window))
+    return Seen(seen.image[part], seen.opacity[part], window)
+
+
+def _joined(parts: list[Unknowns]) -> Unknowns:
+    def together(values: list[Any]) -> Any:
+        return None if values[0] is None else torch.cat(values)
+
+    poses = zip(*(one.pose for one in parts), strict=True)
+    pose = type(parts[0].pose)(*(together(list(each)) for each in poses))
+    palette = together([one.palette for one in parts])
+    return Unknowns(torch.cat([one.codes for one in parts]), pose, palette)
+
+
+def page(result: dict[str, Any]) -> str:
+    """Both tables."""
+    heads = ["", "median °", "within 30°", "IoU, N=0", "N=10", "perceptual, N=0", "N=10"]
+    says = {name: variant.says for name, variant in ENCODERS.items()} | {
+        "one-hypothesis": "map and PnP, one hypothesis",
+        "picture-judges-alone": "hypotheses judged by the picture alone",
+        "no-closed-form-palette": "no closed-form palette",
+    }
+
+    def row(label: str, found: dict[str, float]) -> list[str]:
+        def told(key: str, form: str) -> str:
+            return "" if key not in found else format(found[key], form)
+
+        return [
+            label,
+            told("rotation_0", ".1f"),
+            told("within_30_0", ".0%"),
+            told("iou_0", ".2f"),
+            told("iou_10", ".2f"),
+            told("perceptual_0", ".3f"),
+            told("perceptual_10", ".3f"),
+        ]
+
+    encoders = [row(says[name], found) for name, found in result["encoders"].items()]
+    generators = [row(GENERATORS[name], found) for name, found in result["generators"].items()]
+    text = (
+        f"`{result['command']}`: {result['inputs']} views of held-out aeroplanes; each encoder "
+        f"{result['steps']} steps of {result['batch']} made and {result['batch']} known pictures, "
+        "one seed.\n\n" + markdown([heads, *encoders])
+    )
+    if generators:
+        text += (
+            f"\n\nGenerators of the preset `tiny`, {result['generator_steps']} steps each, then an "
+            "encoder each as above:\n\n" + markdown([heads, *generators])
+        )
+    return text
+
+
+if __name__ == "__main__":
+    main()
