@@ -18,12 +18,19 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from statistics import mean, median
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 
+from benchmarks.inversion_inputs import (
+    Inputs,
+    compared,
+    feature_distance,
+    held_out,
+    refined,
+    rotation_figures,
+    seen_of,
+)
 from benchmarks.inversion_variants import (
     ENCODERS,
     GENERATORS,
@@ -33,22 +40,16 @@ from benchmarks.inversion_variants import (
 )
 from benchmarks.page import fill, markdown
 from unflat.data import PosedBatches, PosedViews
-from unflat.data.posed_objects import PosedObjects
-from unflat.geometry import Camera
-from unflat.geometry.published_pose import ObjectPose, camera_from_pose
 from unflat.hub import find
-from unflat.hub.registry import FEATURES
-from unflat.losses import FeatureDistance, frozen
-from unflat.metrics import mask_iou, psnr, rotation_error
+from unflat.metrics import rotation_error
 from unflat.report import versions
-from unflat.systems.features import load as load_features
 from unflat.systems.gan import sdf_triplane
 from unflat.systems.gan.pipeline import ObjectModel, load
 from unflat.systems.gan.recipe import GanRecipe
 from unflat.systems.inversion.code_metric import code_metric
-from unflat.systems.inversion.compare import Seen, look
+from unflat.systems.inversion.compare import look
 from unflat.systems.inversion.encoder import small
-from unflat.systems.inversion.fit import Unknowns, steps_of
+from unflat.systems.inversion.fit import steps_of
 from unflat.systems.inversion.pipeline import InversionModel, Start
 from unflat.systems.inversion.pose import PoseSearch, search_of
 from unflat.systems.inversion.recipe import CameraBatches, EncoderRecipe, Objective
@@ -58,17 +59,8 @@ ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "inversion-ablation"
 RESULT = ROOT / "benchmarks" / "results" / "inversion-ablation.json"
 PAGE = ROOT / "docs" / "models" / "inversion.md"
-SIDE, FINER, FULL = 32, 128, 128  # of the encoder's pictures, the known ones, and the measured ones
-BATCH, VIEWS = 16, 4
-SUMMARY = ("rotation", "iou", "psnr", "perceptual")
-
-
-class Inputs(NamedTuple):
-    """Held-out views, all at once."""
-
-    image: Tensor
-    mask: Tensor
-    camera: Camera
+SIDE, FINER = 32, 128  # of the pictures an encoder sees, and of the known ones it is cut from
+BATCH = 16
 
 
 def main() -> None:
@@ -131,26 +123,6 @@ def measure_all(steps: int, generator_steps: int, only: str | None) -> None:
             keep("generators", name, figures_of(model, inputs))
 
 
-def held_out(data: Path) -> Inputs:
-    """Four views of each object of the split val."""
-    images, masks, cameras = [], [], []
-    draws = torch.Generator().manual_seed(0)
-    for item in PosedObjects(data, "val", resolution=FULL):
-        assert item.masks is not None
-        chosen = torch.randperm(len(item.images), generator=draws)[:VIEWS]
-        images.append(item.images[chosen])
-        masks.append(item.masks[chosen])
-        cameras.append(item.camera[chosen])
-    return Inputs(
-        torch.cat(images),
-        torch.cat(masks),
-        Camera(
-            camera_to_world=torch.cat([camera.camera_to_world for camera in cameras]),
-            intrinsics=torch.cat([camera.intrinsics for camera in cameras]),
-        ),
-    )
-
-
 def taught(
     name: str, variant: EncoderVariant, objects: ObjectModel, views: PosedViews, steps: int
 ) -> EncoderRecipe:
@@ -206,11 +178,6 @@ def finished(recipe: Any, batches: Any, config: TrainConfig, out: Path) -> None:
     recipe.networks.load_state_dict(read_checkpoint(result.checkpoint).averaged(), strict=False)
 
 
-def seen_of(model: InversionModel, inputs: Inputs) -> Seen:
-    """The windows of all inputs."""
-    return look(inputs.image, inputs.mask, model.side, model.objects.generator.background)
-
-
 def figures_of(
     model: InversionModel,
     inputs: Inputs,
@@ -220,46 +187,15 @@ def figures_of(
     """Of the guess and of 10 steps from it."""
     seen = seen_of(model, inputs)
     start = change(model.start(seen, search))
-    distance = frozen(FeatureDistance(load_features(find(FEATURES))))
+    distance = feature_distance()
     found: dict[str, Any] = {}
     for steps in (0, 10):
         unknowns = start.unknowns
         if steps:
-            fitted = [
-                model.refine(
-                    _rows(unknowns, part), _seen_rows(seen, part), distance, steps_of(steps)
-                )
-                for part in torch.arange(len(inputs.image)).split(BATCH)
-            ]
-            unknowns = _joined([one.unknowns for one in fitted])
+            unknowns = refined(model, unknowns, seen, distance, steps_of(steps))
         for key, value in compared(model, unknowns, inputs, distance).items():
             found[f"{key}_{steps}"] = value
     return found
-
-
-@torch.no_grad()
-def compared(
-    model: InversionModel, unknowns: Unknowns, inputs: Inputs, distance: torch.nn.Module
-) -> dict[str, float]:
-    """Whole pictures from found cameras against the inputs, and these cameras against the truth."""
-    rotation = rotation_error(camera_from_pose(unknowns.pose).rotation, inputs.camera.rotation)
-    values: dict[str, list[float]] = {"iou": [], "psnr": [], "perceptual": []}
-    for part in torch.arange(len(inputs.image)).split(BATCH):
-        made = model.render(_rows(unknowns, part), None, FULL)
-        image = made.image.clamp(0, 1)
-        values["iou"] += mask_iou(made.opacity[:, 0], inputs.mask[part]).tolist()
-        values["psnr"] += psnr(image, inputs.image[part]).tolist()
-        values["perceptual"] += distance(image, inputs.image[part]).tolist()
-    return rotation_figures(rotation) | {name: mean(one) for name, one in values.items()}
-
-
-def rotation_figures(errors: Tensor) -> dict[str, float]:
-    """Degrees, and the share within 30."""
-    return {
-        "rotation": median(errors.tolist()),
-        "rotation_mean": float(errors.mean()),
-        "within_30": float((errors < 30).float().mean()),
-    }
 
 
 def without(model: InversionModel, inputs: Inputs) -> dict[str, dict[str, Any]]:
@@ -286,29 +222,6 @@ def told_directly(recipe: RotationRecipe, inputs: Inputs) -> dict[str, float]:
     found = recipe.rotations.eval()(seen.image)
     errors = rotation_figures(rotation_error(found, inputs.camera.rotation))
     return {f"{name}_0": value for name, value in errors.items()}
-
-
-def _rows(unknowns: Unknowns, part: Tensor) -> Unknowns:
-    turn, shift, scale, zoom = unknowns.pose
-    zoom = None if zoom is None else zoom[part]
-    pose = ObjectPose(turn[part], shift[part], scale[part], zoom)
-    palette = None if unknowns.palette is None else unknowns.palette[part]
-    return Unknowns(unknowns.codes[part], pose, palette)
-
-
-def _seen_rows(seen: Seen, part: Tensor) -> Seen:
-    window = type(seen.window)(*(each[part] for each in seen.window))
-    return Seen(seen.image[part], seen.opacity[part], window)
-
-
-def _joined(parts: list[Unknowns]) -> Unknowns:
-    def together(values: list[Any]) -> Any:
-        return None if values[0] is None else torch.cat(values)
-
-    poses = zip(*(one.pose for one in parts), strict=True)
-    pose = type(parts[0].pose)(*(together(list(each)) for each in poses))
-    palette = together([one.palette for one in parts])
-    return Unknowns(torch.cat([one.codes for one in parts]), pose, palette)
 
 
 def page(result: dict[str, Any]) -> str:

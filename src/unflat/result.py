@@ -35,7 +35,7 @@ ORBIT_FRAMES = 72
 ORBIT_FPS = 24
 """Three seconds."""
 
-_LOW, _FINE = 0.3, 0.6
+LEAST_CONFIDENCE, _FINE = 0.3, 0.6
 """Confidence below which a person is warned, and from which it is called fine."""
 
 _PREVIEW_WIDTH = 1024
@@ -142,7 +142,7 @@ def write_result(
 
 
 def _warn_of_low_confidence(scene: "Scene | ObjectScene", report: Report, name: str) -> None:
-    if report.confidence is not None and report.confidence < _LOW:
+    if report.confidence is not None and report.confidence < LEAST_CONFIDENCE:
         report.warn(
             f"low confidence: far from what {scene.header.model} was trained on; "
             "expect a flat or wrong shape",
@@ -309,7 +309,7 @@ def in_words(confidence: float | None) -> str:
     """A confidence with what to think of it, as in "0.71 (fine)"."""
     if confidence is None:
         return "not known"
-    word = "low" if confidence < _LOW else "fine" if confidence >= _FINE else "middling"
+    word = "low" if confidence < LEAST_CONFIDENCE else "fine" if confidence >= _FINE else "middling"
     return f"{confidence:.2f} ({word})"
 
 
