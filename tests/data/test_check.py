@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from made_balls import write_carla, write_cub, write_textured3d, write_transforms
 from made_pictures import disparity_of, picture_of, png
 
 from unflat.data.check import check
@@ -77,3 +78,27 @@ def test_only_rejects_gives_no_sheet(tmp_path):
     report = check(tmp_path)
     assert report.sheet is None
     assert report.pictures == 0
+
+
+@pytest.mark.parametrize(
+    ("write", "layout", "kind"),
+    [
+        (write_carla, "carla", "perspective"),
+        (write_cub, "cub", "orthographic"),
+        (lambda root: write_textured3d(root.parent, root.name), "p3d", "perspective"),
+        (write_transforms, "transforms", "perspective"),
+    ],
+)
+def test_published_layouts_are_recognised_and_described(tmp_path, write, layout, kind):
+    root = tmp_path / "set"
+    root.mkdir()
+    write(root)
+    next(root.rglob("*.png")).write_bytes(b"no picture")
+    report = check(root)
+    assert (report.pictures, len(report.rejects)) == (2, 1)
+    (sentence,) = report.layouts
+    assert sentence.startswith(f"{root}: {layout}, 2 pictures of ")
+    assert f"2 with masks, {kind} cameras" in sentence
+    assert report.class_counts == {layout: 2}
+    assert report.sheet is not None
+    assert json.dumps(report.to_json()["layouts"]) == json.dumps([sentence])

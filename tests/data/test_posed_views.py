@@ -13,9 +13,7 @@ from unflat.data import (
     PosedBatches,
     PosedObjects,
     PosedViews,
-    eg3d_views,
     open_views,
-    picture_views,
 )
 from unflat.errors import UserError
 from unflat.geometry import Camera, mirrored_camera, orbit_pose, to_eg3d
@@ -203,7 +201,7 @@ def test_half_of_the_pictures_are_mirrored_with_mask_and_camera():
 def test_pictures_without_cameras(tmp_path):
     files = {f"cat/{number}.png": png(picture_of(number, 8)) for number in range(3)}
     path = write_folder(tmp_path / "cats", {**files, "cat/9.png": b"?"})
-    views = picture_views(path, 8)
+    views = open_views(path, 8)
     assert (views.has_cameras, views.has_masks) == (False, False)
     assert views.counts == {"pictures": 3, "objects": 3, "rejected": 1}
     assert torch.equal(views.images[1], torch.from_numpy(picture_of(1, 8)).permute(2, 0, 1))
@@ -260,20 +258,20 @@ def test_eg3d_layout_gives_pictures_and_cameras(tmp_path, kind, alpha):
     if alpha:
         assert views.masks[1, :4].unique().tolist() == [51]
         assert views.images[0, :, :4].unique().tolist() == [255]  # white where transparent
-    assert len(eg3d_views(path, 4, limit=2)) == 2
+    assert len(open_views(path, 4, limit=2)) == 2
 
 
 def test_eg3d_pictures_that_cannot_be_read_are_listed(tmp_path):
     files, camera = eg3d_files()
     del files["00000/img0.png"]
-    views = eg3d_views(write_zip(tmp_path / "set.zip", files), 8)
+    views = open_views(write_zip(tmp_path / "set.zip", files), 8)
     assert views.names == ["00000/img1.png", "00000/img2.png"]
     assert torch.equal(views.camera.camera_to_world, camera.camera_to_world[1:])
     assert views.rejects[0].name == "set.zip:00000/img0.png"
     assert views.rejects[0].reason == "the picture is missing"
     lost = {"dataset.json": files["dataset.json"]}
     with pytest.raises(UserError, match="none of its 3 pictures can be used"):
-        eg3d_views(write_zip(tmp_path / "lost.zip", lost), 8)
+        open_views(write_zip(tmp_path / "lost.zip", lost), 8)
 
 
 def scaled(label):
@@ -302,7 +300,7 @@ def skewed(label):
 def test_eg3d_labels_that_are_no_cameras_are_refused_with_their_picture(tmp_path, change, reason):
     files, _ = eg3d_files(labels={1: change})
     with pytest.raises(UserError, match=rf"set\.zip:dataset\.json: the label of 00000/{reason}"):
-        eg3d_views(write_zip(tmp_path / "set.zip", files), 8)
+        open_views(write_zip(tmp_path / "set.zip", files), 8)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ class Options(Speech, Placed):
     """
 
     data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH ...")]
-    """Folders of pictures, .tar files of pictures, posed scenes."""
+    """Folders of pictures, .tar files of pictures, posed scenes, published sets with cameras."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
@@ -60,6 +60,8 @@ def run(options: Options, terminal: Terminal) -> int:
 def _print(found: "CheckReport", terminal: Terminal) -> None:
     scenes = f" in {found.scenes} posed scenes" if found.scenes else ""
     terminal.line(f"{found.pictures} pictures{scenes}, {found.with_disparity} with disparity")
+    for sentence in found.layouts:
+        terminal.line(sentence)
     for name, count in list(found.size_counts.items())[:_MOST_REASONS]:
         terminal.line(f"  {count:>8}  {name} pixels")
     for name, count in list(found.class_counts.items())[:_MOST_CLASSES]:

@@ -73,7 +73,9 @@ def run(options: Options, terminal: Terminal) -> int:
     report = new_report(terminal, about["system"], about, config)
     with report.stage("data") as stage:
         views = _views(about, model.resolution)
-        stage.note = ", ".join(f"{count} {kind}" for kind, count in views.counts.items())
+        stage.note = views.summary
+    for note in views.notes:
+        report.warn(note, about=views.name)
     torch.manual_seed(config.seed)  # the first weights are drawn from it
     parts: Parts = build(about["system"], model)
     _require_enough(about["system"], views, parts)
@@ -151,7 +153,7 @@ def _require_same_system(options: Options, system: str) -> None:
 
 
 def _views(about: dict[str, Any], resolution: int) -> "PosedViews":
-    """All pictures, in memory."""
+    """All pictures."""
     from unflat.data import open_views
 
     return open_views(about["data"][0], resolution, about["split"])
@@ -177,7 +179,8 @@ def _require_enough(system: str, views: "PosedViews", parts: "Parts") -> None:
     if (start.reconstruction or start.kept) and len(views.names) == len(views.images):
         raise UserError(
             f"{views.name}: nobody knows which of its pictures show the same object, so nothing "
-            'can be reconstructed; set "reconstruction" and "kept" of "start" to 0 by --config.'
+            'can be reconstructed; set "reconstruction" and "kept" of "start" to 0 and "views" '
+            "to 1 by --config."
         )
 
 
@@ -202,8 +205,7 @@ def _write(
         "Numbers": "Not measured. `unflat evaluate objects --model ... --data ...`",
         "Confidence": "It gives none.",
     }
-    counts = ", ".join(f"{count} {kind}" for kind, count in views.counts.items())
-    write_model(out, weights, header, sections, report, counts)
+    write_model(out, weights, header, sections, report, views.summary)
 
 
 def _cameras(parts: "Parts", views: "PosedViews") -> "Camera":

@@ -84,7 +84,9 @@ def run(options: Options, terminal: Terminal) -> int:
     if about["data"]:
         with report.stage("data") as stage:
             views = _views(about, side)
-            stage.note = ", ".join(f"{count} {kind}" for kind, count in views.counts.items())
+            stage.note = views.summary
+        for note in views.notes:
+            report.warn(note, about=views.name)
         known = _known(views, config, objective.views, rank, world_size)
     recipe = EncoderRecipe(
         model,
@@ -144,7 +146,7 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
 
 
 def _views(about: dict[str, Any], side: int) -> "PosedViews":
-    """All known pictures, larger than the encoder sees them, in memory."""
+    """All known pictures, larger than the encoder sees them."""
     from unflat.data import open_views
 
     views = open_views(about["data"][0], _FINER * side, about["split"])

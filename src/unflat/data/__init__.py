@@ -11,7 +11,6 @@ from unflat.data.depth_maps import (
     read_map,
 )
 from unflat.data.disparity import read_disparity
-from unflat.data.eg3d_layout import eg3d_views
 from unflat.data.folder import FolderSource
 from unflat.data.object_mesh import ObjectSurface, read_object_mesh
 from unflat.data.pictures import MAX_PIXELS, open_picture
@@ -20,7 +19,8 @@ from unflat.data.posed_objects import PosedObject, PosedObjects
 from unflat.data.posed_views import (
     PosedBatches,
     PosedViews,
-    picture_views,
+    batch_camera,
+    camera_keys,
 )
 from unflat.data.prepare import Prepared, prepare_picture
 from unflat.data.procedural import ProceduralFiles, write_procedural
@@ -62,13 +62,13 @@ __all__ = [
     "Sample",
     "Shard",
     "ShardSource",
-    "eg3d_views",
+    "batch_camera",
+    "camera_keys",
     "encode_disparity",
     "normalized_disparity",
     "open_picture",
     "open_source",
     "open_views",
-    "picture_views",
     "prepare_picture",
     "read_disparity",
     "read_map",

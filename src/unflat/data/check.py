@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 
@@ -21,7 +22,10 @@ from unflat.data.pictures import picture_size
 from unflat.data.posed import PosedScenes
 from unflat.data.sample import PictureSource, Reject, joint_names, prefix_of, reason_of
 from unflat.data.shard import Shard
+from unflat.data.view_layouts import published_plan
+from unflat.data.view_plan import ViewPlan, read_item
 from unflat.errors import UserError
+from unflat.geometry import Camera
 
 _TILE = 64  # pixels of a picture on the sheet
 _MOST_ROWS = 40  # classes on the sheet
@@ -48,6 +52,8 @@ class CheckReport:
     """Pictures of each class, sorted by name; posed scenes count once."""
     size_counts: dict[str, int] = field(default_factory=dict)
     """Pictures of each ``width x height``, the most frequent first."""
+    layouts: list[str] = field(default_factory=list)
+    """A sentence on each data set with cameras: its layout, and what its cameras are."""
     rejects: list[Reject] = field(default_factory=list)
     """What cannot be used, and why."""
     sheet: Image.Image | None = None
@@ -98,6 +104,8 @@ def check(
     for path in paths:
         if _is_posed(Path(path)):
             _check_posed(Path(path), report, sizes, found, tiles, progress)
+        elif (plan := published_plan(Path(path))) is not None:
+            _check_views(plan, report, sizes, found, tiles, progress)
         else:
             _check_pictures(open_source(path), report, sizes, found, tiles, progress)
     names = joint_names(sorted(found))
@@ -163,6 +171,59 @@ def _check_posed(
         if progress is not None:
             progress(done, len(scenes))
     report.rejects.extend(scenes.rejects)
+
+
+def _check_views(
+    plan: ViewPlan,
+    report: CheckReport,
+    sizes: Counter[str],
+    found: Counter[tuple[str, str]],
+    tiles: dict[tuple[str, str], list[np.ndarray]],
+    progress: Callable[[int, int], None] | None,
+) -> None:
+    """Pictures of a layout with cameras; of what is masked the rest is shown white."""
+    report.rejects.extend(plan.rejects)
+    cameras, masked, objects = [], 0, set()
+    key = (prefix_of(plan.path.stem), plan.layout)
+    for index in range(len(plan)):
+        label = plan.label(index)
+        try:
+            item = read_item(plan, index, _TILE)
+        except UserError as error:
+            report.rejects.append(Reject(name=label, reason=reason_of(str(error), label)))
+        else:
+            report.pictures += len(item.images)
+            masked += 0 if item.masks is None else len(item.images)
+            objects.add(plan.name_of(index))
+            cameras.append(item.camera)
+            found[key] += len(item.images)
+            row = tiles.setdefault(key, [])
+            if len(row) < ACROSS:
+                image = item.images[0].permute(1, 2, 0).numpy()
+                row.append(picture_tile(image, np.zeros((_TILE, _TILE), np.uint8)))
+        if progress is not None:
+            progress(index + 1, len(plan))
+    known = [camera for camera in cameras if camera is not None]
+    if known:
+        told = f"{plan.path}: {plan.layout}, {found[key]} pictures of {len(objects)} objects"
+        report.layouts.append(f"{told}, {masked} with masks, {_seen_from(known)}")
+
+
+def _seen_from(cameras: Sequence[Camera]) -> str:
+    """What kind cameras are, and where they stand."""
+    kind = cameras[0].kind
+    way = -torch.cat([camera.forward for camera in cameras])  # from the object to the camera
+    height = torch.rad2deg(torch.asin(way[:, 1].clamp(-1, 1)))
+    turn = torch.rad2deg(torch.atan2(way[:, 0], way[:, 2]))
+    across = torch.cat([camera.intrinsics for camera in cameras])[:, 0]
+    width = torch.rad2deg(2 * torch.atan(0.5 / across)), "degrees wide"
+    if kind == "orthographic":
+        width = 1 / across, "world units wide"
+    ranges = [
+        (f"{values.quantile(0.02):.3g} to {values.quantile(0.98):.3g} {unit}")
+        for values, unit in (width, (height, "degrees high"), (turn, "degrees around"))
+    ]
+    return f"{kind} cameras {', '.join(ranges)}"
 
 
 def _is_posed(path: Path) -> bool:

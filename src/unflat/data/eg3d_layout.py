@@ -6,7 +6,7 @@
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +21,7 @@ from unflat.data.pictures import (
     over_color,
     resize_square,
 )
-from unflat.data.posed_views import PosedViews, Progress, joined_masks, nothing_left
-from unflat.data.sample import Reject, reason_of
+from unflat.data.view_plan import ItemViews
 from unflat.errors import UserError
 from unflat.geometry import Camera, from_eg3d
 
@@ -34,13 +33,7 @@ _RIGID_TOLERANCE = 1e-4  # of products of a rotation's columns
 _MOST_BYTES = 1 << 29  # of one file in a zip: a small archive cannot ask for all memory
 
 
-def eg3d_views(
-    path: str | Path,
-    resolution: int,
-    *,
-    limit: int | None = None,
-    progress: Progress | None = None,
-) -> PosedViews:
+class Eg3dPlan:
     """Pictures in EG3D's layout, each its own object.
 
     ``dataset.json`` holds ``{"labels": [[file, [25 numbers]], ...]}``: numbers are those
@@ -50,39 +43,45 @@ def eg3d_views(
 
     Args:
         path: a folder or a zip with ``dataset.json``.
-        resolution: side in pixels.
         limit: keep only the first so many pictures.
-        progress: told after each picture.
 
     Raises:
-        UserError: no such path, no labels, a label that is no camera, or no readable picture.
+        UserError: no such path, no labels, or a label that is no camera.
     """
-    path, rejects = Path(path), []
-    images, masks, kept = [], [], []
-    with _eg3d_files(path) as read:
-        names, camera = _eg3d_labels(read, path, limit)
-        for index, name in enumerate(names):
-            try:
-                image, mask = _square_picture(read, f"{path.name}:{name}", name, resolution)
-            except UserError as error:
-                label = f"{path.name}:{name}"
-                rejects.append(Reject(name=label, reason=reason_of(str(error), label)))
-            else:
-                images.append(image)
-                masks.append(mask)
-                kept.append(index)
-            if progress is not None:
-                progress(index + 1, len(names))
-    if not kept:
-        raise UserError(nothing_left(path, "pictures", rejects))
-    return PosedViews.of(
-        torch.stack(images),
-        name=str(path),
-        masks=joined_masks([mask[None] if mask is not None else None for mask in masks]),
-        camera=camera[torch.tensor(kept)],
-        names=[names[index] for index in kept],
-        rejects=rejects,
-    )
+
+    layout, items = "eg3d", "pictures"
+
+    def __init__(self, path: str | Path, limit: int | None = None) -> None:
+        self.path, self.part, self.rejects = Path(path), f"{limit}", []
+        self._open = ExitStack()  # a zip's list of files is long: it is read once
+        self._read = self._open.enter_context(_eg3d_files(self.path))
+        self.names, self.camera = _eg3d_labels(self._read, self.path, limit)
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return len(self.names)
+
+    def label(self, index: int) -> str:
+        """See `ViewPlan`."""
+        return f"{self.path.name}:{self.names[index]}"
+
+    def name_of(self, index: int) -> str:
+        """See `ViewPlan`: each is its own."""
+        return self.names[index]
+
+    def read(self, index: int, resolution: int) -> ItemViews:
+        """See `ViewPlan`."""
+        name = self.names[index]
+        image, mask = _square_picture(self._read, self.label(index), name, resolution)
+        masks = None if mask is None else mask[None]
+        return ItemViews(images=image[None], masks=masks, camera=self.camera[index : index + 1])
+
+    def files(self) -> Iterator[Path]:
+        """See `ViewPlan`."""
+        if self.path.is_dir():
+            yield from (self.path / name for name in (LABEL_FILE, *self.names))
+        else:
+            yield self.path
 
 
 @contextmanager

@@ -134,7 +134,7 @@ class PosedObjects:
         Raises:
             UserError: views without a camera, or cameras without a picture.
         """
-        with _told(self._label(index)):
+        with _told(self.label(index)):
             return len(self._reader.views(self._files, self._items[index].folder, None))
 
     def views(self, index: int, chosen: Sequence[int]) -> PosedObject:
@@ -148,14 +148,19 @@ class PosedObjects:
 
     def reject(self, index: int, error: UserError) -> None:
         """Adds an object to `rejects`, for those who go through the objects by index."""
-        label = self._label(index)
+        label = self.label(index)
         self.rejects.append(Reject(name=label, reason=reason_of(str(error), label)))
 
-    def _label(self, index: int) -> str:
+    def label(self, index: int) -> str:
+        """What messages call an object."""
         return f"{self.path.name}:{self._items[index].folder}"
 
+    def folder(self, index: int) -> str:
+        """An object's folder from the root."""
+        return self._items[index].folder
+
     def _read(self, index: int, chosen: Sequence[int] | None) -> PosedObject:
-        folder, label = self._items[index].folder, self._label(index)
+        folder, label = self._items[index].folder, self.label(index)
         with _told(label):
             views = self._reader.views(self._files, folder, self.resolution)
         if chosen is not None:

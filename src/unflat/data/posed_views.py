@@ -1,26 +1,29 @@
-"""Pictures with their cameras, all in memory, and the training batches made of them.
+"""Pictures with their cameras, and the training batches made of them.
 
 ::
 
-    views = open_views("cars-srn.tar", 64)          # posed objects, EG3D's layout, or pictures
+    views = open_views("cars-srn.tar", 64)          # any layout of `unflat.data.view_layouts`
     source = PosedBatches(views, batch_size=32)
     batch = source.batch(step)                      # image, camera_to_world, fake_camera_to_world
 
 A view takes 4 bytes a pixel (3 of the picture, 1 of the mask): 16 kB at 64 pixels, so 100,000 views
-1.6 GB; while reading, twice as much.
+1.6 GB. Large sets lie in a file, see `unflat.data.view_store`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8
 from torch import Tensor
 
-from unflat.data.dataset import PictureDataset
+from unflat.data.dataset import decode, open_source
 from unflat.data.posed_objects import PosedObjects
-from unflat.data.sample import Reject
+from unflat.data.sample import Reject, reason_of
+from unflat.data.view_plan import ItemViews, ViewPlan, read_item
+from unflat.data.view_store import IN_MEMORY, ViewStore, find_stored, slot_of
 from unflat.errors import UserError
 from unflat.geometry import Camera, mirrored_camera
 
@@ -28,10 +31,11 @@ Progress = Callable[[int, int], None]
 """Told (done, all)."""
 
 _ORDER_STREAM, _CHANGE_STREAM = 1, 2  # keeps shuffling and the other draws independent
+_ORTHOGRAPHIC = "is_orthographic"  # in a batch whose cameras are
 
 
 class PosedViews:
-    """All pictures of a set of posed objects, at one resolution.
+    """All pictures of a data set, at one resolution; made of posed objects, `read` or given.
 
     Args:
         path: a tar or folder that `PosedObjects` reads.
@@ -59,6 +63,11 @@ class PosedViews:
     rejects: list[Reject]
     """What was left out, and why."""
 
+    notes: list[str]
+    """What is worth telling of how they are kept."""
+    folder: Path | None
+    """Where the pictures are mapped from; None if they are in memory."""
+
     def __init__(
         self,
         path: str | Path,
@@ -68,35 +77,49 @@ class PosedViews:
         limit: int | None = None,
         progress: Progress | None = None,
     ) -> None:
-        found = PosedObjects(path, split, resolution=resolution, limit=limit)
-        images, masks, cameras, counts, names = [], [], [], [], []
-        for index in range(len(found)):
-            try:
-                item = found[index]
-            except UserError as error:
-                found.reject(index, error)
-            else:
-                images.append(_bytes(item.images))
-                masks.append(None if item.masks is None else _bytes(item.masks))
-                cameras.append(item.camera)
-                counts.append(len(item.images))
-                names.append(item.name)
-            if progress is not None:
-                progress(index + 1, len(found))
-        if not names:
-            raise UserError(nothing_left(path, "objects", found.rejects))
-        self._keep(
-            str(path),
-            torch.cat(images),
-            joined_masks(masks),
-            Camera(
-                camera_to_world=torch.cat([camera.camera_to_world for camera in cameras]),
-                intrinsics=torch.cat([camera.intrinsics for camera in cameras]),
-            ),
-            torch.repeat_interleave(torch.tensor(counts)),
-            names,
-            found.rejects,
+        plan = ObjectPlan(path, split, resolution=resolution, limit=limit)
+        vars(self).update(vars(PosedViews.read(plan, resolution, progress=progress)))
+
+    @classmethod
+    def read(
+        cls,
+        plan: ViewPlan,
+        resolution: int,
+        *,
+        progress: Progress | None = None,
+        in_memory: int = IN_MEMORY,
+    ) -> "PosedViews":
+        """The pictures of a plan; what cannot be used is left out and listed.
+
+        Args:
+            plan: of any layout.
+            resolution: side in pixels.
+            progress: told after each item.
+            in_memory: bytes of pictures and masks up to which they are kept in memory, and not in
+                a file of the user's cache folder.
+
+        Raises:
+            UserError: nothing of it can be used.
+        """
+        slot = slot_of(plan.path, [plan.layout, plan.part, resolution], plan.files())
+        stored = find_stored(slot)
+        if stored is None:
+            with ViewStore(slot, resolution, in_memory) as store:
+                stored = store.finish(*_gathered(plan, resolution, store, progress))
+        elif progress is not None:
+            progress(len(plan), len(plan))
+        about, tables, views = stored.about, stored.tables, cls.__new__(cls)
+        views._keep(
+            str(plan.path),
+            stored.images,
+            stored.masks,
+            batch_camera(tables) if "intrinsics" in tables else None,
+            tables["objects"],
+            about["names"],
+            [Reject(name=name, reason=reason) for name, reason in about["rejects"]],
         )
+        views.notes, views.folder = stored.notes, stored.folder
+        return views
 
     @classmethod
     def of(
@@ -149,6 +172,7 @@ class PosedViews:
     ) -> None:
         self.name, self.images, self.masks, self.camera = name, images, masks, camera
         self.objects, self.names, self.rejects = objects, names, rejects
+        self.notes, self.folder = [], None
 
     def __len__(self) -> int:
         """How many pictures there are."""
@@ -177,6 +201,11 @@ class PosedViews:
             "objects": len(self.names),
             "rejected": len(self.rejects),
         }
+
+    @property
+    def summary(self) -> str:
+        """What there is, in a few words."""
+        return ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
 
 
 class PosedBatches:
@@ -228,7 +257,7 @@ class PosedBatches:
 
         ``image`` "batch 3 side side" in [0, 1]; with cameras also ``camera_to_world`` "batch 4 4",
         ``intrinsics`` "batch 4", ``fake_camera_to_world``, ``fake_intrinsics``, ``object`` "batch";
-        with masks ``mask`` "batch 1 side side" in [0, 1].
+        with masks ``mask`` "batch 1 side side" in [0, 1]. `batch_camera` makes cameras of them.
         """
         views, chosen = self.views, torch.from_numpy(self.indices(step))
         fake, flips, fake_flips = self._draws(step)
@@ -236,8 +265,8 @@ class PosedBatches:
         if views.masks is not None:
             batch["mask"] = _unit(views.masks[chosen][:, None], flips)
         if views.camera is not None:
-            batch |= _camera_keys("", views.camera[chosen], flips)
-            batch |= _camera_keys("fake_", views.camera[fake], fake_flips)
+            batch |= camera_keys("", _some_mirrored(views.camera[chosen], flips))
+            batch |= camera_keys("fake_", _some_mirrored(views.camera[fake], fake_flips))
             batch["object"] = views.objects[chosen]
         return batch
 
@@ -284,27 +313,169 @@ class PosedBatches:
         return torch.from_numpy(fake[part]), mirrored[0], mirrored[1]
 
 
-def picture_views(path: str | Path, resolution: int, *, limit: int | None = None) -> PosedViews:
-    """Pictures without cameras: of a folder or a tar, as `PictureDataset` reads them.
+class ObjectPlan:
+    """Posed objects as items: the plan of `PosedObjects`, whose arguments it takes."""
+
+    items = "objects"
+
+    def __init__(
+        self,
+        path: str | Path,
+        split: str | None = None,
+        *,
+        resolution: int | None = None,
+        limit: int | None = None,
+    ) -> None:
+        self.path = Path(path)
+        self.objects = PosedObjects(path, split, resolution=resolution, limit=limit)
+        self.layout, self.rejects = self.objects.layout, list(self.objects.rejects)
+        self.part = f"{split} {limit}"
+        names = self.objects.names
+        alike = len(set(names)) < len(names)
+        self._names = [self.objects.folder(i) if alike else name for i, name in enumerate(names)]
+
+    def __len__(self) -> int:
+        """How many objects."""
+        return len(self.objects)
+
+    def label(self, index: int) -> str:
+        """See `ViewPlan`."""
+        return self.objects.label(index)
+
+    def name_of(self, index: int) -> str:
+        """See `ViewPlan`; with its folder where two splits have an object of the same name."""
+        return self._names[index]
+
+    def read(self, index: int, resolution: int) -> ItemViews:
+        """See `ViewPlan`."""
+        item = self.objects[index]
+        masks = None if item.masks is None else _bytes(item.masks)
+        return ItemViews(images=_bytes(item.images), masks=masks, camera=item.camera)
+
+    def files(self) -> Iterator[Path]:
+        """See `ViewPlan`."""
+        yield from sorted(self.path.rglob("*")) if self.path.is_dir() else (self.path,)
+
+
+class PicturePlan:
+    """Pictures without cameras: of a folder or a tar, as `unflat.data.dataset` reads them.
+
+    Args:
+        path: as `open_source` takes.
+        limit: keep only the first so many.
 
     Raises:
-        UserError: no data set, or no picture of it can be used.
+        UserError: no data set.
     """
-    found = PictureDataset(path, resolution)
-    assert found.images is not None  # it keeps them unless told otherwise
-    return PosedViews.of(
-        torch.from_numpy(found.images[:limit]),
-        name=str(path),
-        names=found.names[:limit],
-        rejects=found.rejects,
+
+    layout, items = "pictures", "pictures"
+
+    def __init__(self, path: str | Path, limit: int | None = None) -> None:
+        self.path, self.part = Path(path), f"{limit}"
+        self.source = open_source(path)
+        self.rejects = list(self.source.rejects)
+        self.count = min(len(self.source), limit or len(self.source))
+        self._names: dict[int, str] = {}
+
+    def __len__(self) -> int:
+        """How many pictures."""
+        return self.count
+
+    def label(self, index: int) -> str:
+        """See `ViewPlan`; its number until it is read."""
+        return self._names.get(index, f"{self.source.prefix}:{index}")
+
+    def name_of(self, index: int) -> str:
+        """See `ViewPlan`: each is its own."""
+        return self.label(index)
+
+    def read(self, index: int, resolution: int) -> ItemViews:
+        """See `ViewPlan`."""
+        sample = self.source.read(index)
+        self._names[index] = sample.name
+        image = torch.from_numpy(decode(sample, resolution).image.copy())[None]
+        return ItemViews(images=image, masks=None, camera=None)
+
+    def files(self) -> Iterator[Path]:
+        """See `ViewPlan`."""
+        yield from sorted(self.path.rglob("*")) if self.path.is_dir() else (self.path,)
+
+
+def _gathered(
+    plan: ViewPlan, resolution: int, store: ViewStore, progress: Progress | None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Brings all pictures into the store; what goes beside them."""
+    rejects, cameras = list(plan.rejects), []
+    numbers: dict[str, int] = {}
+    objects: list[int] = []
+    for index in range(len(plan)):
+        try:
+            item = read_item(plan, index, resolution)
+            _require_same_kind(cameras, item.camera)
+        except UserError as error:
+            label = plan.label(index)
+            rejects.append(Reject(name=label, reason=reason_of(str(error), label)))
+        else:
+            store.add(item.images, item.masks)
+            cameras.append(item.camera)
+            number = numbers.setdefault(plan.name_of(index), len(numbers))
+            objects += [number] * len(item.images)
+        if progress is not None:
+            progress(index + 1, len(plan))
+    if not objects:
+        raise UserError(nothing_left(plan.path, plan.items, rejects))
+    about = {
+        "names": list(numbers),
+        "rejects": [(reject.name, reject.reason) for reject in rejects],
+    }
+    known = [camera for camera in cameras if camera is not None]
+    tables = {"objects": torch.tensor(objects)}
+    if known:
+        joined = Camera(
+            camera_to_world=torch.cat([camera.camera_to_world for camera in known]),
+            intrinsics=torch.cat([camera.intrinsics for camera in known]),
+            kind=known[0].kind,
+        )
+        tables |= camera_keys("", joined)
+    return about, tables
+
+
+def _require_same_kind(cameras: Sequence[Camera | None], camera: Camera | None) -> None:
+    """Refuses pictures whose camera is of another kind than the first one's."""
+    kinds = [one.kind if one is not None else "unknown" for one in (*cameras[:1], camera)]
+    if len(set(kinds)) > 1:
+        raise UserError(f"its camera is {kinds[-1]}, that of the first picture {kinds[0]}")
+
+
+def camera_keys(prefix: str, camera: Camera) -> dict[str, Tensor]:
+    """What a batch holds of cameras: numbers, and a mark that is there if they are orthographic."""
+    keys = {
+        f"{prefix}camera_to_world": camera.camera_to_world,
+        f"{prefix}intrinsics": camera.intrinsics,
+    }
+    if camera.kind == "orthographic":
+        keys[f"{prefix}{_ORTHOGRAPHIC}"] = torch.ones_like(camera.intrinsics[..., 0]).bool()
+    return keys
+
+
+def batch_camera(batch: dict[str, Tensor], prefix: str = "") -> Camera:
+    """The cameras of a batch: the way back from `camera_keys`."""
+    return Camera(
+        camera_to_world=batch[f"{prefix}camera_to_world"],
+        intrinsics=batch[f"{prefix}intrinsics"],
+        kind="orthographic" if f"{prefix}{_ORTHOGRAPHIC}" in batch else "perspective",
     )
 
 
-def _camera_keys(prefix: str, camera: Camera, flips: Bool[Tensor, " batch"]) -> dict[str, Tensor]:
+def _some_mirrored(camera: Camera, flips: Bool[Tensor, " batch"]) -> Camera:
     other = mirrored_camera(camera)
-    poses = torch.where(flips[:, None, None], other.camera_to_world, camera.camera_to_world)
-    intrinsics = torch.where(flips[:, None], other.intrinsics, camera.intrinsics)
-    return {f"{prefix}camera_to_world": poses, f"{prefix}intrinsics": intrinsics}
+    return Camera(
+        camera_to_world=torch.where(
+            flips[:, None, None], other.camera_to_world, camera.camera_to_world
+        ),
+        intrinsics=torch.where(flips[:, None], other.intrinsics, camera.intrinsics),
+        kind=camera.kind,
+    )
 
 
 def _unit(
@@ -317,14 +488,6 @@ def _unit(
 
 def _bytes(values: Float[Tensor, "*shape"]) -> UInt8[Tensor, "*shape"]:
     return (values * 255.0).round().to(torch.uint8)
-
-
-def joined_masks(
-    masks: Sequence[UInt8[Tensor, "_ side side"] | None],
-) -> UInt8[Tensor, "n side side"] | None:
-    """All masks, if none is missing."""
-    there = [mask for mask in masks if mask is not None]
-    return torch.cat(there) if len(there) == len(masks) else None
 
 
 def nothing_left(path: str | Path, kind: str, rejects: Sequence[Reject]) -> str:

@@ -70,7 +70,9 @@ class Bench:
         self.real = self._seen(self.held, told)
         self.known = self._seen(self.train, told)
         self.mean = FeatureSet(self.features, self.seed)
-        middle = self.train.images.double().mean(0).float() / 255
+        parts = self.train.images.split(_REAL_BATCH)
+        total = sum((part.double().sum(0) for part in parts[1:]), parts[0].double().sum(0))
+        middle = (total / len(self.train)).float() / 255
         vectors = see(self.features, middle[None])
         for start in range(0, self.count, _REAL_BATCH):
             many = min(_REAL_BATCH, self.count - start)

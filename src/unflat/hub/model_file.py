@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from unflat.errors import UserError
-from unflat.hub.torch_file import read_torch_file
+from unflat.torch_file import read_torch_file
 from unflat.training.model_file import load_weights
 
 _PICKLE = b"\x80"

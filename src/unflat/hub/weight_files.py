@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from unflat.errors import UserError
-from unflat.hub.torch_file import read_torch_file
 from unflat.nn.alexnet import AlexNet
 from unflat.nn.inception import CLASSES, FidInception
 from unflat.nn.published import published_shapes
 from unflat.nn.vgg import Vgg16
+from unflat.torch_file import read_torch_file
 
 Kind = Literal["inception-fid", "vgg16", "alexnet", "lpips-vgg-heads", "lpips-alex-heads"]
 """What a file can hold."""

@@ -1,7 +1,7 @@
 """How a generator and a critic play: what the critic sees, is told, and how strict it is."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -157,8 +157,11 @@ def blurred(
 
 
 def camera_label(camera: Camera) -> Float[Tensor, "batch 25"]:
-    """The camera as critics and mappings are told it: EG3D's 25 numbers."""
-    return to_eg3d(camera)
+    """The camera as critics and mappings are told it: EG3D's 25 numbers.
+
+    An orthographic camera is told in the same places, its focal lengths per world unit.
+    """
+    return to_eg3d(replace(camera, kind="perspective"))
 
 
 def camera_angles(camera: Camera) -> Float[Tensor, "batch 2"]:

@@ -186,17 +186,19 @@ def weights_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if name.startswith(_PREFIX)}
 
 
-def cameras_to_json(camera: Camera) -> dict[str, list[Any]]:
-    """Cameras as plain numbers."""
+def cameras_to_json(camera: Camera) -> dict[str, Any]:
+    """Cameras as plain numbers, and of which kind they are."""
     return {
+        "kind": camera.kind,
         "camera_to_world": camera.camera_to_world.tolist(),
         "intrinsics": camera.intrinsics.tolist(),
     }
 
 
-def cameras_from_json(values: dict[str, list[Any]]) -> Camera:
+def cameras_from_json(values: dict[str, Any]) -> Camera:
     """The way back from `cameras_to_json`."""
     return Camera(
         camera_to_world=torch.tensor(values["camera_to_world"]),
         intrinsics=torch.tensor(values["intrinsics"]),
+        kind=values.get("kind", "perspective"),  # that of files which do not say
     )

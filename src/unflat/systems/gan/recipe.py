@@ -7,7 +7,7 @@ play. One batch of made pictures teaches both players in a step.
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unflat.data import batch_camera
 from unflat.fields import LaplaceDensity
 from unflat.geometry import Camera
 from unflat.losses import follow, play
@@ -375,7 +376,8 @@ class GanRecipe:
         if self.parts.cameras is not None:
             return self.parts.cameras.sample(count, draws)
         camera = _camera(batch, "fake_")
-        return Camera(
+        return replace(
+            camera,
             camera_to_world=camera.camera_to_world.roll(shift, 0)[:count],
             intrinsics=camera.intrinsics.roll(shift, 0)[:count],
         )
@@ -429,7 +431,8 @@ def _of_each(camera: Camera, views: int) -> Camera:
     """Cameras in a row as those of objects, so many of each."""
     if views == 1:
         return camera
-    return Camera(
+    return replace(
+        camera,
         camera_to_world=camera.camera_to_world.unflatten(0, (-1, views)),
         intrinsics=camera.intrinsics.unflatten(0, (-1, views)),
     )
@@ -437,9 +440,8 @@ def _of_each(camera: Camera, views: int) -> Camera:
 
 def _camera(batch: dict[str, Tensor], prefix: str) -> Camera:
     """The cameras of a batch; the identity where it has none (nobody asks then)."""
-    name = f"{prefix}camera_to_world"
-    if name not in batch:
+    if f"{prefix}camera_to_world" not in batch:
         count, device = len(batch["image"]), batch["image"].device
         pose = torch.eye(4, device=device).expand(count, 4, 4)
         return Camera.from_fov(0.9, pose)
-    return Camera(camera_to_world=batch[name], intrinsics=batch[f"{prefix}intrinsics"])
+    return batch_camera(batch, prefix)

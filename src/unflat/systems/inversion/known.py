@@ -7,6 +7,7 @@ into an object, has to look like this picture from its camera and like another f
 (Ours; the published encoder learns from made pictures alone.)
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from unflat.data import batch_camera
 from unflat.data.augment import recolor, turn_hue
 from unflat.geometry import Camera
 from unflat.geometry.rays import image_rays
@@ -22,8 +24,8 @@ from unflat.systems.gan.generator import Generator
 from unflat.systems.inversion.compare import look
 from unflat.systems.inversion.framing import Framing, Window, jittered
 
-KEYS = ("image", "mask", "camera_to_world", "intrinsics")
-"""What of `unflat.data.PosedBatches` is used; in a step's batch with `PREFIX` before it."""
+KEYS = ("image", "mask")
+"""What of `unflat.data.PosedBatches` is used beside cameras; `PREFIX` is put before all keys."""
 
 PREFIX = "known_"
 
@@ -54,7 +56,7 @@ def known_pictures(
     """What an encoder is shown of a batch.
 
     Args:
-        batch: holds `KEYS` after `PREFIX`; pictures are square and larger than ``side``.
+        batch: holds `KEYS` and cameras after `PREFIX`; pictures are larger than ``side``.
         framing: how they are changed; they are not turned.
         side: of the windows' pictures, pixels.
         views: pictures in a row that show one object; their colors are changed alike.
@@ -62,13 +64,13 @@ def known_pictures(
         places: normal draws of size and place.
         colors: uniform draws.
     """
-    image, mask, pose, intrinsics = (batch[PREFIX + name] for name in KEYS)
+    image, mask = (batch[PREFIX + name] for name in KEYS)
 
     def moved(window: Window) -> Window:
         return jittered(window, framing, places)
 
     seen = look(image, mask[:, 0], side, background, moved)
-    camera = seen.window.camera(Camera(camera_to_world=pose, intrinsics=intrinsics))
+    camera = seen.window.camera(batch_camera(batch, PREFIX))
     behind = (1 - seen.opacity) * background
     alike = colors[::views].repeat_interleave(views, dim=0)
     own = recolor((seen.image - behind).clamp(0, 1), alike[:, :3], framing.color)
@@ -109,7 +111,8 @@ def picture_cost(
         rows = values.unflatten(0, (-1, views))
         return torch.stack([rows, rows.roll(-1, dims=1)], dim=2).flatten(0, 1)
 
-    camera = Camera(
+    camera = replace(
+        known.camera,
         camera_to_world=paired(known.camera.camera_to_world),
         intrinsics=paired(known.camera.intrinsics),
     )

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unflat.data import batch_camera, camera_keys
 from unflat.data.augment import recolor, turn_hue
 from unflat.geometry import Camera, augment_camera
 from unflat.geometry.camera import rigid
@@ -117,13 +118,11 @@ class CameraBatches:
         generator = step_generator(self.seed, step, stream="cameras")
         chosen = torch.randint(len(self.camera.intrinsics), (self.batch_size,), generator=generator)
         own = chosen.chunk(self.world_size)[self.rank]
-        batch = {
-            "camera_to_world": self.camera.camera_to_world[own],
-            "intrinsics": self.camera.intrinsics[own],
-        }
+        batch = camera_keys("", self.camera[own])
         if self.known is not None:
             beside = self.known.batch(step)
             batch |= {f"{PREFIX}{name}": beside[name] for name in KEYS}
+            batch |= camera_keys(PREFIX, batch_camera(beside))
         return batch
 
 
@@ -222,7 +221,7 @@ class EncoderRecipe:
             ValueError: the batch is no multiple of the views of an object.
         """
         framing, maker = self.objective.framing, self.generator
-        camera = Camera(camera_to_world=batch["camera_to_world"], intrinsics=batch["intrinsics"])
+        camera = batch_camera(batch)
         draws = randn_per_sample(batch, (7,), generator)
         around = rotation_from_vector(draws[:, 4:] * torch.pi / 180 * framing.around_deg)
         about = rigid(around, torch.zeros_like(draws[:, 4:]))
