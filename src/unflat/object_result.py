@@ -11,11 +11,13 @@ import torch
 from unflat.errors import UserError
 from unflat.export import (
     Mesh,
+    can_texture,
     colorize_disparity,
     colorize_normals,
     mesh_report,
     preview_strip,
     splats_from_mesh,
+    textured,
     write_depth,
     write_mesh,
     write_mesh_viewer,
@@ -28,6 +30,7 @@ from unflat.report import Report
 from unflat.scene import Frames
 
 _OF_MESH = ("glb", "ply", "obj", "splat", "html")
+_TEXTURED = ("glb", "obj")
 _PREVIEW_WIDTH = 1024
 _STILL_FRAMES = 12
 """Views that the viewer keeps for browsers without WebGL2."""
@@ -67,7 +70,7 @@ def write_object_files(
     of_mesh = {kind: file for kind, file in files.items() if kind in _OF_MESH}
     mesh = _mesh(scene, of_mesh, report, name, optional) if of_mesh else None
     if mesh is not None:
-        _write_of_mesh(mesh, folder, files, report, describe)
+        _write_of_mesh(scene, mesh, folder, files, report, describe)
     with_page = mesh is not None and "html" in files
     if not with_page and "depth" not in files:
         return
@@ -134,25 +137,56 @@ def _mesh(
             report.warn(f"no {', '.join(files.values())}: {error}", about=name)
             return None
         found = mesh_report(mesh)
-        stage.note = f"{found}, vertex colours"
+        stage.note = str(found)
         report.figures["mesh"] = dataclasses.asdict(found)
         return mesh
 
 
 def _write_of_mesh(
-    mesh: Mesh, folder: Path, files: Mapping[str, str], report: Report, describe: str
+    scene: ObjectScene,
+    mesh: Mesh,
+    folder: Path,
+    files: Mapping[str, str],
+    report: Report,
+    describe: str,
 ) -> None:
     """All files that hold its surface, but for the page."""
-    for kind in ("glb", "ply", "obj"):
-        if kind in files:
-            write_mesh(mesh, folder / files[kind], describe=describe)
-            report.files.append(files[kind])
+    with_texture = [kind for kind in _TEXTURED if kind in files]
+    painted = _painted(scene, mesh, with_texture, report) if with_texture else mesh
+    for kind in with_texture:
+        write_mesh(painted, folder / files[kind], describe=describe)
+        report.files.append(files[kind])
+        if kind == "obj" and painted.texture is not None:
+            report.files += [Path(files[kind]).with_suffix(end).name for end in (".mtl", ".png")]
+    if "ply" in files:
+        write_mesh(mesh, folder / files["ply"], describe=describe)
+        report.files.append(files["ply"])
     if "splat" in files:
         with report.stage("splats") as stage:
             splats = splats_from_mesh(mesh)
             write_splats(splats, folder / files["splat"])
             stage.note = f"{len(splats.centers)} splats, one for each vertex"
         report.files.append(files["splat"])
+
+
+def _painted(scene: ObjectScene, mesh: Mesh, kinds: Sequence[str], report: Report) -> Mesh:
+    """The mesh with a texture; as it is, with a warning, where the mesh extra is missing."""
+    if not can_texture():
+        named = " and ".join(kinds)
+        report.warn(
+            f"{named} with vertex colours, without a texture, which needs the mesh extra: "
+            'pip install "unflat[mesh]"'
+        )
+        return mesh
+    with report.stage("texture") as stage:
+        painted = textured(mesh, scene.field)
+        assert painted.texture is not None
+        side = len(painted.texture.image)
+        stage.note = (
+            f"{side} x {side} texels on {len(painted.faces)} of {len(mesh.faces)} triangles"
+        )
+        report.figures["texture"] = {"side_texels": side, "faces": len(painted.faces)}
+        return painted
 
 
 def _turned(scene: ObjectScene, degrees: float) -> Camera:
