@@ -1,5 +1,6 @@
 """What is written of an object: all formats from one figure whose sides can be told apart."""
 
+import dataclasses
 import json
 import sys
 
@@ -14,7 +15,7 @@ from unflat.cli.options import formats_of
 from unflat.data import read_object_mesh
 from unflat.data.voxelize import voxels_of_field
 from unflat.errors import UserError
-from unflat.export import can_texture, read_splats
+from unflat.export import Texture, can_texture, read_splats
 from unflat.fields import VoxelField
 from unflat.object_scene import ObjectScene, load_scene
 from unflat.report import Report
@@ -85,7 +86,8 @@ def test_a_result_folder_is_whole(scene, tmp_path):
         assert red[1] > blue[1] + 0.5, f"{kind}: the ball is on top"
         assert nose[2] > 0.35, f"{kind}: the nose is in front"
     if can_texture():
-        assert written["figures"]["texture"] == {"side_texels": 512, "faces": 10_000}
+        texture = {"side_texels": 512, "faces": 10_000, "watertight": True}
+        assert written["figures"]["texture"] == texture
         assert len(vertices["glb"]) == 10_000 < written["figures"]["mesh"]["faces"]
         assert {"mesh.mtl", "mesh.png"} <= files
     assert len(vertices["ply"]) == written["figures"]["mesh"]["faces"], "PLY has all of them"
@@ -113,6 +115,34 @@ def test_without_the_extra_colours_are_those_of_vertices(scene, tmp_path, monkey
     (glb,) = trimesh.load_scene(tmp_path / "mesh.glb", process=False).geometry.values()
     assert "color" in glb.visual.vertex_attributes
     assert len(glb.faces) == report.figures["mesh"]["faces"]
+
+
+@pytest.mark.skipif(not can_texture(), reason='needs pip install "unflat[mesh]"')
+def test_what_a_texture_cannot_be_made_for_or_opens_is_told(scene, tmp_path, monkeypatch):
+    def refuse(mesh, field):
+        raise UserError("texture: the surface is too rough.")
+
+    monkeypatch.setattr("unflat.object_result.textured", refuse)
+    report = Report("export", inputs=["figure"])
+    write_formats(scene, tmp_path, ["glb"], report, name="figure")
+    (warning,) = report.json()["warnings"]
+    assert warning["warning"] == (
+        "glb with vertex colours, without a texture: texture: the surface is too rough."
+    )
+    (glb,) = trimesh.load_scene(tmp_path / "mesh.glb", process=False).geometry.values()
+    assert "color" in glb.visual.vertex_attributes
+
+    def open_up(mesh, field):
+        image = np.zeros((4, 4, 3), np.uint8)
+        texture = Texture(np.zeros((len(mesh.vertices), 2), np.float32), image)
+        return dataclasses.replace(mesh, faces=mesh.faces[1:], texture=texture)
+
+    monkeypatch.setattr("unflat.object_result.textured", open_up)
+    report = Report("export", inputs=["figure"])
+    write_formats(scene, tmp_path, ["glb"], report, name="figure")
+    (warning,) = report.json()["warnings"]
+    assert warning["warning"] == "glb of fewer triangles, which are not closed; ply has all, closed"
+    assert report.figures["texture"]["watertight"] is False
 
 
 def test_preview_shows_all_sides(scene, tmp_path):

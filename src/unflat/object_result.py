@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unflat.errors import UserError
@@ -170,23 +171,42 @@ def _write_of_mesh(
 
 
 def _painted(scene: ObjectScene, mesh: Mesh, kinds: Sequence[str], report: Report) -> Mesh:
-    """The mesh with a texture; as it is, with a warning, where the mesh extra is missing."""
+    """The mesh with a texture; as it is, with a warning, where that cannot be made."""
+    named = " and ".join(kinds)
     if not can_texture():
-        named = " and ".join(kinds)
         report.warn(
             f"{named} with vertex colours, without a texture, which needs the mesh extra: "
             'pip install "unflat[mesh]"'
         )
         return mesh
     with report.stage("texture") as stage:
-        painted = textured(mesh, scene.field)
+        try:
+            painted = textured(mesh, scene.field)
+        except UserError as error:
+            stage.note = "none"
+            report.warn(f"{named} with vertex colours, without a texture: {error}")
+            return mesh
         assert painted.texture is not None
         side = len(painted.texture.image)
         stage.note = (
             f"{side} x {side} texels on {len(painted.faces)} of {len(mesh.faces)} triangles"
         )
-        report.figures["texture"] = {"side_texels": side, "faces": len(painted.faces)}
-        return painted
+        is_closed = _is_closed(painted)
+        report.figures["texture"] = {
+            "side_texels": side,
+            "faces": len(painted.faces),
+            "watertight": is_closed,
+        }
+    if not is_closed and _is_closed(mesh):
+        report.warn(f"{named} of fewer triangles, which are not closed; ply has all, closed")
+    return painted
+
+
+def _is_closed(mesh: Mesh) -> bool:
+    """Whether it is watertight once vertices at one place are one."""
+    places, number = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    welded = Mesh(places, number.reshape(-1)[mesh.faces], mesh.colors[: len(places)])
+    return mesh_report(welded).watertight
 
 
 def _turned(scene: ObjectScene, degrees: float) -> Camera:

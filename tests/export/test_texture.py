@@ -12,7 +12,7 @@ from PIL import Image
 from unflat.data import read_object_mesh
 from unflat.errors import UserError
 from unflat.export import Mesh, can_texture, mesh_of_field, mesh_report, textured, write_mesh
-from unflat.fields import FieldOutput
+from unflat.fields import FieldOutput, VoxelField
 
 needs_extra = pytest.mark.skipif(not can_texture(), reason='needs pip install "unflat[mesh]"')
 RADIUS = 0.7
@@ -246,3 +246,14 @@ def test_what_cannot_be_painted_is_an_error(coarse):
     empty = Mesh(coarse.vertices, coarse.faces[:0], coarse.colors, world="object")
     with pytest.raises(ValueError, match="no triangle"):
         textured(empty, Ball())
+
+
+@needs_extra
+def test_a_sponge_gets_no_texture():
+    """Hundreds of holes leave no fewer triangles; cutting them all open would take minutes."""
+    generator = torch.Generator().manual_seed(0)
+    grids = [torch.rand(1, count, 16, 16, 16, generator=generator) for count in (1, 3)]
+    field = VoxelField(60 * grids[0][:, 0].square(), grids[1], Ball.bounds)
+    mesh = mesh_of_field(field, 32)
+    with pytest.raises(UserError, match=r"texture: the surface is so rough that \d+ triangles are"):
+        textured(mesh, field, most_faces=500)

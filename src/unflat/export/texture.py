@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 
-from unflat.errors import require_extra
+from unflat.errors import UserError, require_extra
 from unflat.export.isosurface import colors_at
 from unflat.export.mesh import Mesh, vertex_normals
 from unflat.export.mesh_formats import Texture
@@ -23,6 +23,7 @@ MOST_FACES = 10_000
 SIDE = 512
 """Texels; colours are then nearer to the field's than a vertex for each cell has them."""
 
+_TOO_MANY = 2  # times more triangles than wanted: then cutting takes minutes
 _EXTRA = ("xatlas", "fast_simplification")
 _BELOW = 1 / 256  # of the box's longest side: half a cell of the usual grid, see mesh_of_field
 _GENTLE = 3  # of fast_simplification's 1 to 10: slower by milliseconds, half the error of its 7
@@ -53,10 +54,12 @@ def textured(
         mesh: a surface of the field, in the field's world.
         field: of one scene of colours, in a box.
         side: of the square texture, texels.
-        most_faces: triangles that are kept; all if None.
+        most_faces: triangles that are kept, up to twice as many where holes and parts are in the
+            way of fewer; all if None.
 
     Raises:
-        UserError: the mesh extra is not installed.
+        UserError: the mesh extra is not installed, or the surface is so rough that more than twice
+            ``most_faces`` are left.
         ValueError: the field has no bounds, no colours, or more than one scene, or the mesh has no
             triangle.
     """
@@ -67,6 +70,11 @@ def textured(
     vertices, faces = mesh.vertices, mesh.faces
     if most_faces is not None and len(faces) > most_faces:
         vertices, faces = _simplified(vertices, faces, most_faces)
+        if len(faces) > _TOO_MANY * most_faces:
+            raise UserError(
+                f"texture: the surface is so rough that {len(faces)} triangles are left where "
+                f"{most_faces} are wanted; look at the object's pictures, or use vertex colours."
+            )
     normals = vertex_normals(vertices, faces)
     cut = _unwrapped(vertices, faces, side)
     vertices, normals = vertices[cut.origin], normals[cut.origin]
