@@ -1,6 +1,8 @@
 """What is written of an object: all formats from one figure whose sides can be told apart."""
 
+import dataclasses
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from PIL import Image
 
 from made_figure import BLUE, BOX, RED, YELLOW, Figure, front_camera
 from unflat.cli.options import formats_of
+from unflat.data import read_object_mesh
 from unflat.data.voxelize import voxels_of_field
 from unflat.errors import UserError
-from unflat.export import read_splats
+from unflat.export import Texture, can_texture, read_splats
 from unflat.fields import VoxelField
 from unflat.object_scene import ObjectScene, load_scene
 from unflat.report import Report
@@ -69,10 +72,11 @@ def test_a_result_folder_is_whole(scene, tmp_path):
     assert '"licence": "CC0"' in page
 
     vertices, colors = {}, {}
-    for suffix in ("ply", "obj"):
-        mesh = trimesh.load(folder / f"mesh.{suffix}", process=False, force="mesh")
-        vertices[suffix] = np.asarray(mesh.vertices)
-        colors[suffix] = np.asarray(mesh.visual.vertex_colors)[:, :3]
+    for kind in ("glb", "ply", "obj"):
+        (part,) = read_object_mesh(folder / f"mesh.{kind}").parts
+        middle = np.full((len(part.triangles), 3), 1 / 3)
+        vertices[kind] = part.triangles.mean(1)
+        colors[kind] = part.colors_at(np.arange(len(middle)), middle) * 255
     splats = read_splats(folder / "splats.ply")
     vertices["splat"] = splats.centers * [1, -1, -1]
     colors["splat"] = splats.colors * 255
@@ -81,8 +85,12 @@ def test_a_result_folder_is_whole(scene, tmp_path):
         nose = places[close_to(colors[kind], YELLOW)].mean(0)
         assert red[1] > blue[1] + 0.5, f"{kind}: the ball is on top"
         assert nose[2] > 0.35, f"{kind}: the nose is in front"
-    glb = trimesh.load(folder / "mesh.glb", process=False, force="mesh")
-    np.testing.assert_allclose(np.asarray(glb.vertices), vertices["ply"], atol=1e-5)
+    if can_texture():
+        texture = {"side_texels": 512, "faces": 10_000, "watertight": True}
+        assert written["figures"]["texture"] == texture
+        assert len(vertices["glb"]) == 10_000 < written["figures"]["mesh"]["faces"]
+        assert {"mesh.mtl", "mesh.png"} <= files
+    assert len(vertices["ply"]) == written["figures"]["mesh"]["faces"], "PLY has all of them"
 
     depth = np.load(folder / "depth.npy")
     assert np.isinf(depth[0, 0])
@@ -92,6 +100,49 @@ def test_a_result_folder_is_whole(scene, tmp_path):
     scale = written["figures"]["depth_units_per_level"]
     np.testing.assert_allclose(levels[seen] * scale, depth[seen], atol=scale)
     assert 2.3 < depth[seen].min() < 2.7, "the camera is 3 away, the nose half a unit nearer"
+
+
+def test_without_the_extra_colours_are_those_of_vertices(scene, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "xatlas", None)
+    report = Report("export", inputs=["figure"])
+    write_formats(scene, tmp_path, ["glb", "obj"], report, name="figure")
+    (warning,) = report.json()["warnings"]
+    assert warning["warning"] == (
+        "glb and obj with vertex colours, without a texture, which needs the mesh extra: "
+        'pip install "unflat[mesh]"'
+    )
+    assert {path.name for path in tmp_path.iterdir()} == {"mesh.glb", "mesh.obj"}
+    (glb,) = trimesh.load_scene(tmp_path / "mesh.glb", process=False).geometry.values()
+    assert "color" in glb.visual.vertex_attributes
+    assert len(glb.faces) == report.figures["mesh"]["faces"]
+
+
+@pytest.mark.skipif(not can_texture(), reason='needs pip install "unflat[mesh]"')
+def test_what_a_texture_cannot_be_made_for_or_opens_is_told(scene, tmp_path, monkeypatch):
+    def refuse(mesh, field):
+        raise UserError("texture: the surface is too rough.")
+
+    monkeypatch.setattr("unflat.object_result.textured", refuse)
+    report = Report("export", inputs=["figure"])
+    write_formats(scene, tmp_path, ["glb"], report, name="figure")
+    (warning,) = report.json()["warnings"]
+    assert warning["warning"] == (
+        "glb with vertex colours, without a texture: texture: the surface is too rough."
+    )
+    (glb,) = trimesh.load_scene(tmp_path / "mesh.glb", process=False).geometry.values()
+    assert "color" in glb.visual.vertex_attributes
+
+    def open_up(mesh, field):
+        image = np.zeros((4, 4, 3), np.uint8)
+        texture = Texture(np.zeros((len(mesh.vertices), 2), np.float32), image)
+        return dataclasses.replace(mesh, faces=mesh.faces[1:], texture=texture)
+
+    monkeypatch.setattr("unflat.object_result.textured", open_up)
+    report = Report("export", inputs=["figure"])
+    write_formats(scene, tmp_path, ["glb"], report, name="figure")
+    (warning,) = report.json()["warnings"]
+    assert warning["warning"] == "glb of fewer triangles, which are not closed; ply has all, closed"
+    assert report.figures["texture"]["watertight"] is False
 
 
 def test_preview_shows_all_sides(scene, tmp_path):

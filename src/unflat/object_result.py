@@ -6,16 +6,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from unflat.errors import UserError
 from unflat.export import (
     Mesh,
+    can_texture,
     colorize_disparity,
     colorize_normals,
     mesh_report,
     preview_strip,
     splats_from_mesh,
+    textured,
     write_depth,
     write_mesh,
     write_mesh_viewer,
@@ -28,6 +31,7 @@ from unflat.report import Report
 from unflat.scene import Frames
 
 _OF_MESH = ("glb", "ply", "obj", "splat", "html")
+_TEXTURED = ("glb", "obj")
 _PREVIEW_WIDTH = 1024
 _STILL_FRAMES = 12
 """Views that the viewer keeps for browsers without WebGL2."""
@@ -67,7 +71,7 @@ def write_object_files(
     of_mesh = {kind: file for kind, file in files.items() if kind in _OF_MESH}
     mesh = _mesh(scene, of_mesh, report, name, optional) if of_mesh else None
     if mesh is not None:
-        _write_of_mesh(mesh, folder, files, report, describe)
+        _write_of_mesh(scene, mesh, folder, files, report, describe)
     with_page = mesh is not None and "html" in files
     if not with_page and "depth" not in files:
         return
@@ -134,25 +138,75 @@ def _mesh(
             report.warn(f"no {', '.join(files.values())}: {error}", about=name)
             return None
         found = mesh_report(mesh)
-        stage.note = f"{found}, vertex colours"
+        stage.note = str(found)
         report.figures["mesh"] = dataclasses.asdict(found)
         return mesh
 
 
 def _write_of_mesh(
-    mesh: Mesh, folder: Path, files: Mapping[str, str], report: Report, describe: str
+    scene: ObjectScene,
+    mesh: Mesh,
+    folder: Path,
+    files: Mapping[str, str],
+    report: Report,
+    describe: str,
 ) -> None:
     """All files that hold its surface, but for the page."""
-    for kind in ("glb", "ply", "obj"):
-        if kind in files:
-            write_mesh(mesh, folder / files[kind], describe=describe)
-            report.files.append(files[kind])
+    with_texture = [kind for kind in _TEXTURED if kind in files]
+    painted = _painted(scene, mesh, with_texture, report) if with_texture else mesh
+    for kind in with_texture:
+        write_mesh(painted, folder / files[kind], describe=describe)
+        report.files.append(files[kind])
+        if kind == "obj" and painted.texture is not None:
+            report.files += [Path(files[kind]).with_suffix(end).name for end in (".mtl", ".png")]
+    if "ply" in files:
+        write_mesh(mesh, folder / files["ply"], describe=describe)
+        report.files.append(files["ply"])
     if "splat" in files:
         with report.stage("splats") as stage:
             splats = splats_from_mesh(mesh)
             write_splats(splats, folder / files["splat"])
             stage.note = f"{len(splats.centers)} splats, one for each vertex"
         report.files.append(files["splat"])
+
+
+def _painted(scene: ObjectScene, mesh: Mesh, kinds: Sequence[str], report: Report) -> Mesh:
+    """The mesh with a texture; as it is, with a warning, where that cannot be made."""
+    named = " and ".join(kinds)
+    if not can_texture():
+        report.warn(
+            f"{named} with vertex colours, without a texture, which needs the mesh extra: "
+            'pip install "unflat[mesh]"'
+        )
+        return mesh
+    with report.stage("texture") as stage:
+        try:
+            painted = textured(mesh, scene.field)
+        except UserError as error:
+            stage.note = "none"
+            report.warn(f"{named} with vertex colours, without a texture: {error}")
+            return mesh
+        assert painted.texture is not None
+        side = len(painted.texture.image)
+        stage.note = (
+            f"{side} x {side} texels on {len(painted.faces)} of {len(mesh.faces)} triangles"
+        )
+        is_closed = _is_closed(painted)
+        report.figures["texture"] = {
+            "side_texels": side,
+            "faces": len(painted.faces),
+            "watertight": is_closed,
+        }
+    if not is_closed and _is_closed(mesh):
+        report.warn(f"{named} of fewer triangles, which are not closed; ply has all, closed")
+    return painted
+
+
+def _is_closed(mesh: Mesh) -> bool:
+    """Whether it is watertight once vertices at one place are one."""
+    places, number = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    welded = Mesh(places, number.reshape(-1)[mesh.faces], mesh.colors[: len(places)])
+    return mesh_report(welded).watertight
 
 
 def _turned(scene: ObjectScene, degrees: float) -> Camera:

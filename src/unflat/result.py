@@ -57,6 +57,10 @@ _FILES = {
 }
 
 
+_BESIDE = {"obj": ("mesh.mtl", "mesh.png"), "depth": ("depth.npy",)}
+"""What may lie beside a file and belongs to it."""
+
+
 def check_formats(formats: Sequence[str]) -> None:
     """Refuse what this installation cannot write, before any work is done.
 
@@ -324,10 +328,11 @@ def free_places(
     places = []
     for kind in formats:
         place = folder / (f"{video}.{kind}" if kind in VIDEO_FORMATS else _FILES[kind])
-        if place.exists() and not force:
-            raise UserError(
-                f"{place}: is there already; add --force to replace it or choose --out."
-            )
+        for taken in (place, *(folder / name for name in _BESIDE.get(kind, ()))):
+            if taken.exists() and not force:
+                raise UserError(
+                    f"{taken}: is there already; add --force to replace it or choose --out."
+                )
         places.append(place)
     return places
 

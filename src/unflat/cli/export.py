@@ -17,8 +17,8 @@ class Options(Speech, Planned, Placed, Rendered):
     scene: Annotated[Path, tyro.conf.Positional]
     """A scene.safetensors, or the result folder that holds one."""
     format: str = "glb"
-    """Which, as in glb,splat: glb ply obj (meshes with vertex colours), splat, depth, mp4, webp,
-    html; or mesh, which is glb, and orbit, which is mp4 where it can be."""
+    """Which, as in glb,splat: glb ply obj (meshes; glb and obj of objects with a texture), splat,
+    depth, mp4, webp, html; or mesh, which is glb, and orbit, which is mp4 where it can be."""
     describe: str | None = None
     """A sentence for people who do not see the model, kept in the file."""
 

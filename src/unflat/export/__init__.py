@@ -3,6 +3,7 @@
 from unflat.export.isosurface import MeshReport, mesh_of_field, mesh_report, solid_level
 from unflat.export.layer import Layer, disparity_jumps, layer_points
 from unflat.export.mesh import Mesh, mesh_from_layers, write_mesh
+from unflat.export.mesh_formats import Texture
 from unflat.export.picture import (
     colorize_disparity,
     colorize_normals,
@@ -19,6 +20,7 @@ from unflat.export.splats import (
     splats_from_mesh,
     write_splats,
 )
+from unflat.export.texture import can_texture, textured
 from unflat.export.video import write_video
 from unflat.export.viewer import write_viewer
 from unflat.export.viewer_mesh import write_mesh_viewer
@@ -28,6 +30,8 @@ __all__ = [
     "Mesh",
     "MeshReport",
     "Splats",
+    "Texture",
+    "can_texture",
     "colorize_disparity",
     "colorize_normals",
     "contact_sheet",
@@ -41,6 +45,7 @@ __all__ = [
     "solid_level",
     "splats_from_layers",
     "splats_from_mesh",
+    "textured",
     "to_uint8",
     "write_depth",
     "write_mesh",

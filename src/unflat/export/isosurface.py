@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
 from unflat.errors import UserError
@@ -83,7 +83,7 @@ def mesh_of_field(field: Field, resolution: int = 128, level: float | None = Non
     faces = faces.astype(np.int64)
     normals = vertex_normals(vertices, faces)
     below = vertices - _INWARD * float(cell.min()) * normals
-    colors = _colors(field, torch.from_numpy(below).to(field.bounds.device))
+    colors = colors_at(field, torch.from_numpy(below).to(field.bounds.device))
     return Mesh(vertices, faces, colors, normals, world="object")
 
 
@@ -141,6 +141,24 @@ def mesh_report(mesh: Mesh) -> MeshReport:
     )
 
 
+@torch.no_grad()
+def colors_at(field: Field, points: Float[Tensor, "n 3"]) -> UInt8[np.ndarray, "n 3"]:
+    """Colours of a field, sRGB, 8 bit, asked in parts that fit into memory.
+
+    Args:
+        field: of one scene of colours.
+        points: in its world.
+
+    Raises:
+        ValueError: the field has no colours, or more than one scene.
+    """
+    parts = [ask(field, part[None]).features for part in points.split(_CHUNK)]
+    rgb = torch.cat(parts, dim=1)
+    if rgb.shape[0] != 1 or rgb.shape[-1] != 3:
+        raise ValueError(f"a mesh is of one scene of three channels, not {tuple(rgb.shape)}")
+    return (rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()
+
+
 def _grid(
     bounds: Float[Tensor, "2 3"], resolution: int
 ) -> tuple[tuple[int, int, int], Float[Tensor, "n 3"]]:
@@ -179,11 +197,3 @@ def _heights(
     if not bool((heights > 0).any()):
         raise UserError(f"mesh: no part of the object {missing}; look at its pictures first.")
     return heights.float().cpu().numpy()
-
-
-def _colors(field: Field, points: Float[Tensor, "n 3"]) -> np.ndarray:
-    parts = [ask(field, part[None]).features for part in points.split(_CHUNK)]
-    rgb = torch.cat(parts, dim=1)
-    if rgb.shape[0] != 1 or rgb.shape[-1] != 3:
-        raise ValueError(f"a mesh is of one scene of three channels, not {tuple(rgb.shape)}")
-    return (rgb[0].clamp(0, 1) * 255).round().to(torch.uint8).cpu().numpy()

@@ -9,10 +9,11 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
+from PIL import Image
 
 from unflat.errors import UserError
 from unflat.export.layer import Layer, disparity_jumps, layer_points, surface_mask
-from unflat.export.mesh_formats import write_glb, write_obj, write_ply
+from unflat.export.mesh_formats import Texture, write_glb, write_material, write_obj, write_ply
 from unflat.files import atomic_path
 from unflat.geometry.camera import Camera
 
@@ -22,7 +23,7 @@ SCENE_TO_FILE = np.array([1.0, -1.0, -1.0], dtype=np.float32)
 They turn it back as well.
 """
 
-_WRITERS = {".glb": write_glb, ".ply": write_ply, ".obj": write_obj}
+_ENDINGS = (".glb", ".ply", ".obj")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Mesh:
         colors: sRGB, 8 bit, of each vertex.
         normals: unit length, outwards, or towards the camera's side.
         world: the scene world (OpenCV axes, y down), or the object world (y up, front +z).
+        texture: shown instead of ``colors`` by formats that know textures.
     """
 
     vertices: Float32[np.ndarray, "vertices 3"]
@@ -42,6 +44,7 @@ class Mesh:
     colors: UInt8[np.ndarray, "vertices 3"]
     normals: Float32[np.ndarray, "vertices 3"] | None = None
     world: Literal["scene", "object"] = "scene"
+    texture: Texture | None = None
 
     @property
     def to_file(self) -> Float32[np.ndarray, "3"]:
@@ -94,8 +97,9 @@ def vertex_normals(
 def write_mesh(mesh: Mesh, path: str | Path, *, describe: str = "") -> Path:
     """The path of the file written: GLB, PLY or OBJ by its suffix, y up and front +z.
 
-    Colours are vertex colours. GLB stores them linear, as glTF asks, and says in ``extras``
-    that units are unknown; PLY is binary.
+    A mesh without texture gets vertex colours; GLB stores them linear, as glTF asks. A texture
+    goes into the GLB; an OBJ's lies beside it as ``NAME.png``, with ``NAME.mtl``; PLY, which is
+    binary, keeps vertex colours. GLB says in ``extras`` that units are unknown.
 
     Args:
         mesh: in either world.
@@ -106,23 +110,29 @@ def write_mesh(mesh: Mesh, path: str | Path, *, describe: str = "") -> Path:
         UserError: another suffix, an empty mesh, or a place that can not be written.
     """
     path = Path(path)
-    writer = _WRITERS.get(path.suffix.lower())
-    if writer is None:
+    ending = path.suffix.lower()
+    if ending not in _ENDINGS:
         raise UserError(f"{path}: no mesh is written with this ending; use .glb, .ply or .obj.")
     if len(mesh.faces) == 0:
         raise UserError(f"{path}: the scene has no surface to write; lower the depth jump limit.")
     normals = mesh.normals
     if normals is None:
         normals = vertex_normals(mesh.vertices, mesh.faces)
+    describe = " ".join(describe.split())
+    vertices, normals = mesh.vertices * mesh.to_file, normals * mesh.to_file
+    arrays = (vertices, mesh.faces, mesh.colors, normals)
+    if ending == ".obj" and mesh.texture is not None:
+        with atomic_path(path.with_suffix(".png")) as temporary:
+            Image.fromarray(mesh.texture.image).save(temporary)
+        with atomic_path(path.with_suffix(".mtl")) as temporary:
+            write_material(temporary, path.with_suffix(".png").name)
     with atomic_path(path) as temporary:
-        writer(
-            temporary,
-            mesh.vertices * mesh.to_file,
-            mesh.faces,
-            mesh.colors,
-            normals * mesh.to_file,
-            " ".join(describe.split()),
-        )
+        if ending == ".ply":
+            write_ply(temporary, *arrays, describe)
+        elif ending == ".obj":
+            write_obj(temporary, *arrays, describe, mesh.texture, path.with_suffix(".mtl").name)
+        else:
+            write_glb(temporary, *arrays, describe, mesh.texture)
     return path
 
 
