@@ -1,6 +1,6 @@
 """Ten steps of inversion: the published settings beside unflat's, speed and quality in one run.
 
-    python -m benchmarks.inversion_speed --model MODEL --data cars-srn.tar   # some ten minutes
+    python -m benchmarks.inversion_speed --model MODEL --data cars-srn.tar   # ten minutes or more
     python -m benchmarks.inversion_speed --model MODEL --data DATA --quick   # writes nothing
     python -m benchmarks.inversion_speed --page        # fills docs/models/inversion.md again
 
