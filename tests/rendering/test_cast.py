@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from unflat.fields import FeatureDecoder, TriplaneField, VoxelField
+from unflat.fields import FeatureDecoder, FieldOutput, TriplaneField, VoxelField
 from unflat.geometry import Camera, orbit_pose
 from unflat.rendering import Casting, RenderOptions, cast, render
 
@@ -98,6 +98,37 @@ def test_jitter_moves_samples_without_bias(generator):
     spread = torch.stack([one.opacity for one in many]).std(0)
     assert spread.max() > 1e-3
     torch.testing.assert_close(mean, still, rtol=0, atol=0.05)
+
+
+class Ball:
+    """Dense inside a radius of 0.3, soft at its skin, far from the faces of its box."""
+
+    bounds = BOX.double()
+
+    def __call__(self, points, directions=None):
+        density = 30 * torch.sigmoid((0.3 - points.norm(dim=-1)) / 0.03)
+        return FieldOutput(density, torch.sigmoid(4 * points))
+
+
+@pytest.mark.parametrize("how", [Casting(coarse=300), Casting(coarse=60, fine=200)])
+def test_a_cameras_slope_is_that_of_the_picture(how):
+    """Though where rays are cut has none: central differences move the cuts as well."""
+    pose = around(1).camera_to_world.double()
+    intrinsics = around(1).intrinsics.double()
+    shade = torch.rand(1, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def value(shift):
+        moved = pose.clone()
+        moved[:, :3, 3] = moved[:, :3, 3] + shift
+        camera = Camera(camera_to_world=moved, intrinsics=intrinsics)
+        return (cast(Ball(), camera, 8, how).features * shade).sum()
+
+    shift = torch.zeros(3, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(value(shift), shift)
+    steps = 1e-3 * torch.eye(3, dtype=torch.float64)
+    measured = torch.stack([(value(step) - value(-step)) / 2e-3 for step in steps])
+    assert measured.abs().min() > 0.1
+    torch.testing.assert_close(slope, measured, rtol=2e-2, atol=2e-2)
 
 
 def test_what_cannot_be_is_refused(generator):

@@ -13,8 +13,16 @@ from torch import Tensor, nn
 from unflat.errors import UserError
 from unflat.fields import DistanceDecoder, DistanceTriplaneField, LaplaceDensity, PaletteField
 from unflat.fields.distance import LEAST
-from unflat.geometry import Camera
-from unflat.rendering import OccupancyGrid, RenderOptions, backends, render, render_rays
+from unflat.geometry import Camera, orbit_pose
+from unflat.rendering import (
+    Casting,
+    OccupancyGrid,
+    RenderOptions,
+    backends,
+    cast,
+    render,
+    render_rays,
+)
 from unflat.rendering.backends import Rays
 
 pytestmark = pytest.mark.usefixtures("no_backend_named")
@@ -305,3 +313,25 @@ def test_second_derivatives_are_refused():
         features = render_rays(scene, *rays()).features
     with pytest.raises(NotImplementedError, match="create_graph=True"):
         torch.autograd.grad(features.sum(), scene.planes, create_graph=True)
+
+
+@pytest.mark.parametrize("keep", ["fine", "both"])
+def test_pictures_of_cameras_that_are_fitted(keep):
+    """The kernels take them, and give the camera and the planes the reference's gradients."""
+    object_, how = field(), Casting(coarse=9, fine=8, keep=keep)
+    pose = orbit_pose(*torch.tensor([[0.3, 0.1], [0.5, 2.0], [3.0, 3.2]]))
+    found: list[list[Tensor]] = []
+    for backend in ("reference", "fused"):
+        shift = torch.zeros(2, 3, requires_grad=True)
+        moved = torch.cat([pose[:, :3, :3], pose[:, :3, 3:] + shift[..., None]], dim=2)
+        camera = Camera.from_fov(0.9, torch.cat([moved, pose[:, 3:]], dim=1))
+        views = Camera(
+            camera_to_world=camera.camera_to_world[None], intrinsics=camera.intrinsics[None]
+        )
+        with backends.use(backend):
+            seen = cast(object_, views, 6, how)
+            loss = seen.features.square().sum() + seen.distance.sum()
+            slopes = torch.autograd.grad(loss, [shift, object_.planes])
+            found.append([seen.features.detach(), *slopes])
+    for plain, fused in zip(*found, strict=True):
+        assert relative(fused, plain) < 1e-4

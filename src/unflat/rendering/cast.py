@@ -122,7 +122,9 @@ def _limits(
         return near, torch.full_like(near, how.far)
     if not isinstance(field, Bounded):
         raise ValueError(f"{type(field).__name__} has no bounds: give near and far")
-    near, far = box_limits(origins, directions, field.bounds, 0.0, torch.inf)
+    # Without gradients, as nerf-from-image has it: where a ray is cut does not change what lies on
+    # it, and the fused kernels that fitted cameras are rendered by know no gradients of cuts.
+    near, far = box_limits(origins.detach(), directions.detach(), field.bounds, 0.0, torch.inf)
     meets = near < far  # a ray that misses gets no length, far away from everything
     return near.where(meets, 1.0)[..., None], far.where(meets, 1.0)[..., None]
 
