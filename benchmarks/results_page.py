@@ -19,7 +19,7 @@ from pathlib import Path
 import degradations
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "docs" / name for name in ("results.md", "metrics.md")]
+PAGES = [ROOT / "docs" / name for name in ("results.md", "metrics.md", "models/inversion.md")]
 RESULTS = ROOT / "benchmarks" / "results"
 RUNS = {
     "reconstruction-64": "reconstruction --model vq3d-small --data scenes-val.tar "
@@ -34,8 +34,8 @@ RUNS = {
     "--train scenes-train.tar photos-train.tar --count 128",
     "generation-photos": "generation --model vq3d-small --data photos-val.tar --count 200",
     "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
-    "inversion-cars": "inversion --model retrieval --data cars-srn.tar",
-    "inversion-planes": "inversion --model retrieval --data planes-srn.tar",
+    "inversion-cars": "inversion --model find-cars --data cars-srn.tar --split val",
+    "inversion-planes": "inversion --model find-planes --data planes-srn.tar --split val",
     "views-objects": "views --model vq3d-small --data objects-zero123.tar --resolution 64",
     "views-turntable": "views --model vq3d-small --data turntable.tar --split all --resolution 64",
     "lift-objects": "lift --model vq3d-small --data objects-zero123.tar "
@@ -71,7 +71,13 @@ def write():
         marks = re.compile(rf"(<!-- {re.escape(path.stem)} -->\n).*?(<!-- end -->)", re.DOTALL)
         for page, text in pages.items():
             pages[page] = marks.sub(lambda found, b=block: f"{found[1]}{b}\n{found[2]}", text)
+    inversions = {name: RESULTS / f"inversion-{name}.json" for name in ("cars", "planes")}
+    block = inversion_lines(
+        {name: json.loads(path.read_text(encoding="utf-8")) for name, path in inversions.items()}
+    )
+    marks = re.compile(r"(<!-- inversion-figures -->\n).*?(<!-- end -->)", re.DOTALL)
     for page, text in pages.items():
+        text = marks.sub(lambda found: f"{found[1]}{block}\n{found[2]}", text)
         page.write_text(text, encoding="utf-8")
 
 
@@ -98,6 +104,40 @@ def block_of(name, report):
     if all(isinstance(value, int | float | list) for value in report.values()):
         return markdown(["figure", "value"], [[key, str(value)] for key, value in report.items()])
     return None
+
+
+INVERSION = {
+    "front_iou": ("IoU", ".3f"),
+    "front_psnr": ("PSNR dB", ".1f"),
+    "front_perceptual-unflat": ("perceptual", ".3f"),
+    "novel_psnr": ("other view dB", ".1f"),
+    "novel_ssim": ("SSIM", ".3f"),
+    "kid-unflat": ("KID", ".2f"),
+    "rotation_median": ("median deg", ".1f"),
+    "rotation_error": ("mean deg", ".1f"),
+    "within_15": ("in 15", ".0%"),
+    "within_30": ("in 30", ".0%"),
+    "seconds": ("s", ".2f"),
+}
+"""Figures of inversion, what they are called in the short table, and how they are written."""
+
+
+def inversion_lines(reports):
+    """A short table of all steps of both models beside retrieval."""
+    rows, words = [], []
+    for name, report in reports.items():
+        for method, found in report["figures"].items():
+            if "N=" in method or method == "retrieval":
+                cells = [
+                    format(found[key], form) if key in found else ""
+                    for key, (_, form) in INVERSION.items()
+                ]
+                rows.append([f"{name}, {method}", *cells])
+        protocol = report["protocol"]
+        words.append(f"{protocol['inputs']} pictures of {protocol['objects']} {name}")
+    commands = "\n".join(f"unflat evaluate {RUNS[f'inversion-{name}']}" for name in reports)
+    table = markdown(["", *(label for label, _ in INVERSION.values())], rows)
+    return f"{table}\n\n{', '.join(words)}, drawn by seed; other views at their true cameras.\n\n```\n{commands}\n```"
 
 
 def speed_lines(report):
