@@ -137,7 +137,8 @@ def inversion_lines(reports):
         words.append(f"{protocol['inputs']} pictures of {protocol['objects']} {name}")
     commands = "\n".join(f"unflat evaluate {RUNS[f'inversion-{name}']}" for name in reports)
     table = markdown(["", *(label for label, _ in INVERSION.values())], rows)
-    return f"{table}\n\n{', '.join(words)}, drawn by seed; other views at their true cameras.\n\n```\n{commands}\n```"
+    said = f"{', '.join(words)}, drawn by seed; other views at their true cameras."
+    return "\n".join([table, "", said, "", "```", commands, "```"])
 
 
 def speed_lines(report):

@@ -141,13 +141,40 @@ def test_the_guess_of_a_good_encoder_is_kept_by_no_steps(picture: Path, run: Pat
     assert found.start.judged.chosen[0] != len(found.start.estimates[0].hypotheses) - 1
 
 
+def test_known_pictures_go_with_made_ones(tmp_path: Path) -> None:
+    made = ("--count", "4", "--views", "4", "--resolution", "16", "--quiet")
+    assert main(["data", "objects", "--out", str(tmp_path / "set"), *made]) == 0
+    begun = ("train", "inversion-encoder", "--generator", "sdf-cars", "--preset", "tiny")
+    sizes = ("--resolution", str(SIDE), "--batch-size", "4", "--steps", "2", "--log-every", "1")
+    known = ("--data", str(tmp_path / "set" / "objects.tar"))
+    out = tmp_path / "run"
+    assert main([*begun, *sizes, *known, "--out", str(out), *QUICK]) == 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert {"rays", "outline", "picture", "off_ray"} <= set(lines[-1])
+    assert load(out / "model.safetensors").side == SIDE
+    assert json.loads((out / "run.json").read_text())["about"]["data"] == [known[1]]
+
+
+def test_pictures_without_cameras_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(2):
+        Image.new("RGB", (64, 64), (90 * number, 80, 30)).save(tmp_path / f"photos/{number}.png")
+    words = ("train", "inversion-encoder", "--generator", "sdf-cars", "--preset", "tiny")
+    data = ("--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run"))
+    assert main([*words, *data]) == 2
+    assert "its pictures have no cameras, which an encoder learns from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--generator", "vq3d-small"), "not a generator of objects"),
         (("--generator", "sdf-cars", "--batch-size", "6"), "must be a multiple of 4"),
         (("--generator", "sdf-cars", "--resolution", "8"), "between 16 and 1024"),
-        (("--generator", "sdf-cars", "--data", "x"), "the generator makes all pictures"),
+        (("--generator", "sdf-cars", "--data", "x"), "x: "),
+        (("--generator", "sdf-cars", "--data", "x", "y"), "--data: one data set may be given"),
         ((), "--generator: names none"),
         (("--generator", "nothing-of-that-name"), "no such model"),
     ],
