@@ -2,6 +2,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from unflat.metrics import MAX_PSNR
 
 SIDE, VIEWS, FOCAL = 16, 5, 20.0
 FLAT = ("copy", "mean-color")
+STOPPED = SimpleNamespace(perf_counter=lambda: 0.0)  # seconds differ from run to run
 
 
 def write_instance(folder: Path, seed: int, views: int = VIEWS) -> None:
@@ -247,7 +249,7 @@ def test_many_references_are_drawn_object_by_object(data, monkeypatch):
 
 
 def test_equal_seeds_give_equal_reports(data, monkeypatch):
-    monkeypatch.setattr(inversion_figures.time, "perf_counter", lambda: 0.0)  # seconds differ
+    monkeypatch.setattr(inversion_figures, "time", STOPPED)
     first, again, other = (
         json.dumps(
             evaluate_inversion("retrieval", data, seed=seed, views_per_object=2).json(per_item=True)
@@ -351,7 +353,8 @@ def test_pictures_of_a_broken_model_are_refused(data):
         evaluate_inversion(broken, data)
 
 
-def test_the_verb_writes_report_and_page(data, tmp_path, capsys):
+def test_the_verb_writes_report_and_page(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(inversion_figures, "time", STOPPED)
     words = ["evaluate", "inversion", "--data", str(data), "--limit", "1"]
     files = []
     for name in ("a", "b"):
