@@ -268,3 +268,19 @@ def test_of_many_pictures_bad_ones_are_listed_and_others_go_on(
     assert (out / "b-car" / "mesh.glb").is_file()
     assert (out / "index.html").is_file()
     assert not (out / "a-white").exists()
+
+
+def test_the_bundled_car_becomes_a_mesh_with_its_camera(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["invert", "--example", "--frames", "2", "--size", "16", "--quiet"]) == 0
+    folder = tmp_path / "unflat-example-car"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["settings"]["model"] == "find-cars"
+    assert report["figures"]["iou_after"] > 0.8
+    assert report["confidence"] > 0.5
+    front = np.array(json.loads((folder / "pose.json").read_text())["camera_to_world"])[:3, 3]
+    assert front[2] > 0.3, "the camera stands before the car, whose front is +z"
+    assert (folder / "mesh.glb").stat().st_size > 50_000
+    assert main(["invert", "--example", "a.png", "--quiet"]) == 2

@@ -104,13 +104,17 @@ def find_poses(guess: ObjectGuess, window: Window, search: PoseSearch) -> list[P
 
 
 def _with_flip(estimate: PoseEstimate) -> PoseEstimate:
-    """With the pose that is best if the map takes the object's front for its back throughout."""
+    """With the pose that is best if the map takes the object's front for its back throughout.
+
+    The map as it is says nothing for it, so that its share and its confidence are 0.
+    """
     best = estimate.hypotheses[0]
     camera = best.camera
     turn = rotation_about(camera.camera_to_world.new_tensor([0.0, 1.0, 0.0]), math.pi)
     motion = rigid(turn, torch.zeros_like(turn[0]))
     turned = replace(camera, camera_to_world=motion @ camera.camera_to_world)
-    return replace(estimate, hypotheses=(*estimate.hypotheses, replace(best, camera=turned)))
+    flipped = replace(best, camera=turned, inlier_share=0.0, confidence=0.0)
+    return replace(estimate, hypotheses=(*estimate.hypotheses, flipped))
 
 
 def judge(
