@@ -176,7 +176,9 @@ def _known(
             together=together,
         )
     except ValueError as error:
-        raise UserError(f"--data: {error}; give pictures of objects seen oftener.") from error
+        raise UserError(
+            f'--data: {error}; give objects seen oftener, or --config with "loss": {{"views": 1}}.'
+        ) from error
 
 
 def _require_latents(name: str, objects: "ObjectModel") -> None:
