@@ -1,6 +1,7 @@
 """How far the generator can go, and whether confidence tells right from wrong.
 
     python -m benchmarks.inversion_limits            # some fifteen minutes on two cores
+    python -m benchmarks.inversion_limits --confidence    # that half alone, anew
     python -m benchmarks.inversion_limits --page     # fills docs/models/inversion.md again
 
 Wants cars-srn.tar and planes-srn.tar in $UNFLAT_DATA. **Ceiling**: the true camera, the encoder's
@@ -48,19 +49,21 @@ RIGHT = 30.0  # degrees
 def main() -> None:
     parser = argparse.ArgumentParser(description="How far the generator can go.")
     parser.add_argument("--page", action="store_true", help="fill the page and do nothing else")
+    parser.add_argument("--confidence", action="store_true", help="keep the ceilings")
     parser.add_argument("--views", type=int, default=2, help="of each object")
     options = parser.parse_args()
     if not options.page:
         if "UNFLAT_DATA" not in os.environ:
             sys.exit("UNFLAT_DATA: is not set; it names the folder of the renders.")
-        result = measured(Path(os.environ["UNFLAT_DATA"]), options.views)
+        result = measured(Path(os.environ["UNFLAT_DATA"]), options.views, options.confidence)
         RESULT.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     result = json.loads(RESULT.read_text(encoding="utf-8"))
     fill(PAGE, {"inversion-ceiling": ceilings(result), "inversion-confidence": told(result)})
 
 
-def measured(data: Path, views: int) -> dict[str, Any]:
-    """Everything, of both categories."""
+def measured(data: Path, views: int, only_confidence: bool) -> dict[str, Any]:
+    """Of both categories, everything, or confidences beside the ceilings that are there."""
+    known = json.loads(RESULT.read_text(encoding="utf-8"))["categories"] if only_confidence else {}
     sets = {name: held_out(data / f"{name}-srn.tar", views) for name in MODELS}
     result: dict[str, Any] = {
         "command": "python -m benchmarks.inversion_limits",
@@ -73,7 +76,7 @@ def measured(data: Path, views: int) -> dict[str, Any]:
         result["categories"][name] = {
             "model": model_name,
             "inputs": len(sets[name].image),
-            **ceiling(model, sets[name]),
+            **(known[name] if only_confidence else ceiling(model, sets[name])),
             "own": confidences(model, sets[name]),
             "other": confidences(model, sets[other])["confidence"],
         }

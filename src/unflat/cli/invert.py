@@ -38,8 +38,9 @@ _GRID = 128  # samples of the distance along the box's side, in sdf.npz
 class Options(Speech, Planned, Placed, Computed):
     """One picture of an object of a known kind becomes a mesh, with its camera and its colors.
 
-    car.png gives car/ beside you: mesh, scene, pose, preview, viewer, report. The object is told
-    from the rest by transparency, a --mask, or a plain backdrop. Many pictures give a folder each.
+    unflat invert car.png --model find-cars gives car/: mesh, scene, pose, preview, viewer, report.
+    The object is told from the rest by transparency, a --mask, or a plain backdrop. Many pictures
+    give a folder each.
     """
 
     inputs: Annotated[
@@ -96,7 +97,8 @@ def run(options: Options, terminal: Terminal) -> int:
         raise UserError(f"--mask {options.mask}: is of one picture, but {len(jobs)} are given.")
     out = result_folder(options.out, inputs, jobs, many, "objects")
     if options.dry_run:
-        terminal.line(f"would invert {len(jobs)} pictures with {options.model}, to {out}/")
+        count = f"{len(jobs)} pictures" if len(jobs) != 1 else jobs[0].source
+        terminal.line(f"would invert {count} with {options.model}, to {out}/")
         for job in jobs:
             folder = out / job.name if many else out
             terminal.object("plan", {"input": job.source, "out": str(folder)})
@@ -261,6 +263,8 @@ def _inverted(options: Options, job: "Job", opened: _Opened, report: Report) -> 
     }
     if found.problem is not None:
         report.warn(f"no camera was found: {found.problem}", about=label)
+    if found.is_kept:
+        report.warn("the steps made it worse, so the encoder's guess was kept", about=label)
     if bool(found.fitted.is_broken[0]):
         report.warn("the steps ran into numbers that are not finite and were ended", about=label)
     return found

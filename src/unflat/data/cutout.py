@@ -34,6 +34,13 @@ _LEAST_SHARE = 0.002  # of the picture, below which nothing was found
 _OTHER_SHARE = 0.2  # of the largest part's pixels, from which another part is another object
 _EVEN = 3.0  # deviation of a backdrop's color, CIELAB units
 _UNLIKE = (6.0, 12.0)  # difference from the backdrop: surely backdrop, surely object
+_EMPTY: dict[MaskSource, str] = {
+    "alpha": "its transparency leaves next to nothing of it; give --mask",
+    "mask": "the mask has next to nothing white; it has to be white where the object is",
+    "backdrop": "all of it looks like its backdrop; give a picture with alpha, or a --mask",
+    "segmenter": "the segmenter saw none; give a picture with alpha, or a --mask",
+}
+"""What to do where nothing is left, by what told so."""
 _SIDES = ("top", "bottom", "left", "right")
 
 
@@ -80,7 +87,7 @@ def cut_out(
     opacity, told_by = _opacity(picture, values, mask, label)
     warnings = _warnings(opacity > _THERE)
     if float((opacity > _THERE).mean()) < _LEAST_SHARE:
-        raise UserError(f"{label}: found no object; give a picture with alpha, or a --mask.")
+        raise UserError(f"{label}: found no object; {_EMPTY[told_by]}.")
     fov, note = fov_from_exif(exif_of(source), (max(size), max(size)))
     if note is not None:
         warnings.append(note)

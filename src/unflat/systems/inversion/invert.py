@@ -28,10 +28,13 @@ from unflat.object_scene import ObjectScene
 from unflat.scene import SceneHeader
 from unflat.systems.inversion.compare import Comparison, look
 from unflat.systems.inversion.fit import FitConfig, Fitted, Unknowns
+from unflat.systems.inversion.framing import Window
 from unflat.systems.inversion.pipeline import InversionModel, Start
 from unflat.systems.inversion.pose import search_of
 
 _MEASURED_SIDE = 128  # pixels of the window in which before and after are measured
+_ROOM = 1.3  # how much wider the scene's view is than the encoder's window: turned objects fit in
+_UNLIKE = 0.3  # perceptual distance that divides confidence by e
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +57,9 @@ class Inverted:
     """Figures of the result."""
     confidence: float
     """In [0, 1]: the share of the canonical map that one camera explains, times the IoU of the
-    outlines in the end."""
+    outlines in the end, times exp(-perceptual distance in the end / 0.3)."""
+    is_kept: bool
+    """Whether the steps made outline and likeness worse, so that the guess was kept."""
     problem: str | None
     """Why no camera was found, in one sentence; the result is the model's usual object then."""
 
@@ -107,7 +112,7 @@ def invert(
     background = model.objects.generator.background
     batch = image[None].to(model.device), opacity[None].to(model.device)
     seen = look(*batch, model.side, background)
-    finer = look(*batch, _MEASURED_SIDE, background)
+    finer = look(*batch, _MEASURED_SIDE, background, _wider)
     search = search_of(model.objects.camera[1:])
     if fov is not None:
         focal = 0.5 / math.tan(0.5 * fov)
@@ -136,10 +141,13 @@ def invert(
     fitted = model.refine(
         start.unknowns, seen, distance, config, comparison=comparison, seed=seed, progress=told
     )
+    is_kept = figures["iou"] < before["iou"] and figures["perceptual"] > before["perceptual"]
+    if is_kept:
+        fitted, figures = fitted._replace(unknowns=start.unknowns), dict(before)
     camera = camera_from_pose(fitted.unknowns.pose)
     estimate, chosen = start.estimates[0], start.judged.chosen[0]
     explained = estimate.hypotheses[chosen].confidence if chosen >= 0 else 0.0
-    confidence = explained * figures["iou"]
+    confidence = explained * figures["iou"] * math.exp(-figures["perceptual"] / _UNLIKE)
     header = header or SceneHeader(system="inversion", model="")
     header = replace(
         header,
@@ -163,8 +171,15 @@ def invert(
         before=before,
         after=figures,
         confidence=confidence,
+        is_kept=is_kept,
         problem=estimate.problem,
     )
+
+
+def _wider(window: Window) -> Window:
+    """With more room around the object."""
+    middle, side = window.corner + 0.5 * window.side[:, None], _ROOM * window.side
+    return Window(middle - 0.5 * side[:, None], side)
 
 
 def write_latent(inverted: Inverted, path: Path) -> None:
