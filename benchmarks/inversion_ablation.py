@@ -4,11 +4,11 @@
     python -m benchmarks.inversion_ablation --only encoders   # or generators
     python -m benchmarks.inversion_ablation --page            # fills docs/models/inversion.md again
 
-Wants planes-srn.tar in $UNFLAT_DATA. Encoders are taught for the bundled sdf-planes; generators
-are trained by the preset ``tiny``. Runs are kept in ``runs/inversion-ablation``, gone on with,
-and left when finished. All are measured on the same views of held-out aeroplanes, four of each
-object, drawn by seed: encoders by their guess (N = 0) and 10 steps from it, generators by fits
-from the mean code with the true camera.
+Wants planes-srn.tar and cars-srn.tar in $UNFLAT_DATA. Encoders are taught for the bundled
+sdf-planes; generators are trained on cars by the preset ``tiny``. Runs are kept in
+``runs/inversion-ablation``, gone on with, and left when finished. All are measured on the same
+held-out views of their category, four of each object, drawn by seed: encoders by their guess
+(N = 0) and 10 steps from it, generators by fits from the mean code with the true camera.
 """
 
 import argparse
@@ -69,7 +69,7 @@ _MEAN_OF = 1024  # codes
 def main() -> None:
     parser = argparse.ArgumentParser(description="What each part of inversion is worth.")
     parser.add_argument("--steps", type=int, default=800, help="of each encoder")
-    parser.add_argument("--generator-steps", type=int, default=400, help="of each generator")
+    parser.add_argument("--generator-steps", type=int, default=600, help="of each generator")
     parser.add_argument("--only", choices=["encoders", "generators"], default=None)
     parser.add_argument("--page", action="store_true", help="fill the page and do nothing else")
     options = parser.parse_args()
@@ -118,7 +118,10 @@ def measure_all(steps: int, generator_steps: int, only: str | None) -> None:
                 for part, found in without(model, inputs).items():
                     keep("encoders", part, found)
     if only != "encoders":
-        small_views = PosedViews(data, "train", resolution=SIDE)
+        cars = data.with_name("cars-srn.tar")
+        small_views = PosedViews(cars, "train", resolution=SIDE)
+        inputs = held_out(cars)
+        result["car_inputs"] = len(inputs.image)
         for name in GENERATORS:
             keep(
                 "generators", name, from_the_mean(made(name, small_views, generator_steps), inputs)
@@ -299,9 +302,9 @@ def page(result: dict[str, Any]) -> str:
     )
     if generators:
         text += (
-            f"\n\nGenerators of the preset `tiny`, {result['generator_steps']} steps each; fits "
-            "from the mean code with the true camera:\n\n"
-            + markdown([generator_heads, *generators])
+            f"\n\nGenerators of cars, preset `tiny`, {result['generator_steps']} steps each, one "
+            f"seed; {result['car_inputs']} held-out views, fits from the mean code with the true "
+            "camera:\n\n" + markdown([generator_heads, *generators])
         )
     return text
 

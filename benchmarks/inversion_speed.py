@@ -41,7 +41,7 @@ RESULT = ROOT / "benchmarks" / "results" / "inversion-speed.json"
 PAGE = ROOT / "docs" / "models" / "inversion.md"
 MARK = "inversion-speed"
 STEPS = 10
-TOGETHER, ALONE = 16, 8  # pictures
+TOGETHER, ALONE = 16, 4  # pictures
 QUICK_TOGETHER, QUICK_ALONE = 2, 2
 HEADS = {
     "iou": "mask IoU",

@@ -32,8 +32,10 @@ from unflat.systems.inversion.framing import Window
 from unflat.systems.inversion.pipeline import InversionModel, Start
 from unflat.systems.inversion.pose import search_of
 
-_MEASURED_SIDE = 128  # pixels of the window in which before and after are measured
-_ROOM = 1.3  # how much wider the scene's view is than the encoder's window: turned objects fit in
+_SHOWN_SIDE = 128  # pixels of the scene's view
+_ROOM = 4 / 3  # how much wider that is than the encoder's window: turned objects fit in
+_MEASURED = slice(16, 112)  # of its rows and columns: that window
+_LOST = 0.8  # share of the outline's IoU below which steps were for the worse
 _UNLIKE = 0.3  # perceptual distance that divides confidence by e
 
 
@@ -112,7 +114,7 @@ def invert(
     background = model.objects.generator.background
     batch = image[None].to(model.device), opacity[None].to(model.device)
     seen = look(*batch, model.side, background)
-    finer = look(*batch, _MEASURED_SIDE, background, _wider)
+    finer = look(*batch, _SHOWN_SIDE, background, _wider)
     search = search_of(model.objects.camera[1:])
     if fov is not None:
         focal = 0.5 / math.tan(0.5 * fov)
@@ -122,13 +124,14 @@ def invert(
 
     @torch.no_grad()
     def measured(unknowns: Unknowns) -> dict[str, float]:
-        made = model.render(unknowns, finer.window, _MEASURED_SIDE)
+        made = model.render(unknowns, finer.window, _SHOWN_SIDE)
         shown = made.image.clamp(0, 1)
         frames.append(shown[0].cpu())
+        found, true = (each[..., _MEASURED, _MEASURED] for each in (shown, finer.image))
         return {
             "iou": float(mask_iou(made.opacity[:, 0], finer.opacity[:, 0])),
-            "psnr": float(psnr(shown, finer.image)),
-            "perceptual": float(distance(shown, finer.image)),
+            "psnr": float(psnr(found, true)),
+            "perceptual": float(distance(found, true)),
         }
 
     def told(done: int, total: int, unknowns: Unknowns) -> None:
@@ -141,7 +144,9 @@ def invert(
     fitted = model.refine(
         start.unknowns, seen, distance, config, comparison=comparison, seed=seed, progress=told
     )
-    is_kept = figures["iou"] < before["iou"] and figures["perceptual"] > before["perceptual"]
+    is_kept = figures["iou"] < _LOST * before["iou"] or (
+        figures["iou"] < before["iou"] and figures["perceptual"] > before["perceptual"]
+    )
     if is_kept:
         fitted, figures = fitted._replace(unknowns=start.unknowns), dict(before)
     camera = camera_from_pose(fitted.unknowns.pose)
