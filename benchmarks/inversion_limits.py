@@ -142,7 +142,7 @@ def told(result: dict[str, Any]) -> str:
                 f"{found['model']}, {name}",
                 *(f"{median(group):.2f}" if group else "none" for group in groups),
                 ", ".join(f"{share_below(group):.0%}" if group else "-" for group in groups),
-                f"{auc(right, wrong):.2f}",
+                f"{auc(right, wrong):.2f}" if right and wrong else "-",
                 f"{auc(own, other):.2f}",
             ]
         )
@@ -156,8 +156,6 @@ def share_below(values: list[float]) -> float:
 
 def auc(high: list[float], low: list[float]) -> float:
     """How often one of the first is above one of the second; ties count half."""
-    if not high or not low:
-        return float("nan")
     one, two = torch.tensor(high)[:, None], torch.tensor(low)[None]
     return float((one > two).float().mean() + 0.5 * (one == two).float().mean())
 
