@@ -257,7 +257,7 @@ def told_directly(recipe: RotationRecipe, inputs: Inputs) -> dict[str, float]:
 
 def page(result: dict[str, Any]) -> str:
     """Both tables."""
-    heads = ["", "median °", "within 30°", "IoU, N=0", "N=10", "perceptual, N=0", "N=10"]
+    heads = ["", "median °", "mean °", "within 30°", "IoU, N=0", "N=10", "perceptual, N=0", "N=10"]
     says = {name: variant.says for name, variant in ENCODERS.items()} | {
         "one-hypothesis": "map and PnP, one hypothesis",
         "picture-judges-alone": "hypotheses judged by the picture alone",
@@ -271,6 +271,7 @@ def page(result: dict[str, Any]) -> str:
         return [
             label,
             told("rotation_0", ".1f"),
+            told("rotation_mean_0", ".1f"),
             told("within_30_0", ".0%"),
             told("iou_0", ".2f"),
             told("iou_10", ".2f"),
