@@ -153,3 +153,18 @@ def test_full_disk_in_a_folder_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match="cat: the disk is full"):
         half_a_folder(tmp_path / "cat", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
     assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
+def test_others_may_read_what_a_library_kept_to_its_owner(tmp_path: Path) -> None:
+    (tmp_path / "usual").write_bytes(b"")
+    usual = (tmp_path / "usual").stat().st_mode
+    with atomic_path(tmp_path / "one") as temporary:
+        temporary.write_bytes(b"1")
+        temporary.chmod(0o600)
+    with atomic_folder(tmp_path / "many") as folder:
+        (folder / "deep").mkdir()
+        (folder / "deep" / "two").write_bytes(b"2")
+        (folder / "deep" / "two").chmod(0o600)
+    assert (tmp_path / "one").stat().st_mode == usual
+    assert (tmp_path / "many" / "deep" / "two").stat().st_mode == usual

@@ -28,6 +28,9 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -49,6 +52,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
                 raise IsADirectoryError(errno.EISDIR, "is a folder", str(target))
             target.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
+            _open_to_others(temporary)
             temporary.replace(target)
     finally:
         with suppress(OSError):
@@ -81,9 +85,17 @@ def atomic_folder(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             yield partial
+            for file in partial.rglob("*"):
+                _open_to_others(file)
             _move_folder(partial, target)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _open_to_others(path: Path) -> None:
+    """The permissions of new files; some libraries keep what they write to the owner."""
+    if path.is_file():
+        path.chmod(0o666 & ~_UMASK)
 
 
 def _refuse_folder(target: Path, path: str | os.PathLike[str], force: bool, shown_by: str) -> None:
