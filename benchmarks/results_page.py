@@ -36,6 +36,8 @@ RUNS = {
     "generation-wild": "generation --model vq3d-small --data photos-wild.tar --count 60",
     "inversion-cars": "inversion --model find-cars --data cars-srn.tar --split val",
     "inversion-planes": "inversion --model find-planes --data planes-srn.tar --split val",
+    "inversion-cars-test": "inversion --model find-cars --data cars-srn.tar --split test",
+    "inversion-planes-test": "inversion --model find-planes --data planes-srn.tar --split test",
     "views-objects": "views --model vq3d-small --data objects-zero123.tar --resolution 64",
     "views-turntable": "views --model vq3d-small --data turntable.tar --split all --resolution 64",
     "lift-objects": "lift --model vq3d-small --data objects-zero123.tar "
@@ -71,9 +73,14 @@ def write():
         marks = re.compile(rf"(<!-- {re.escape(path.stem)} -->\n).*?(<!-- end -->)", re.DOTALL)
         for page, text in pages.items():
             pages[page] = marks.sub(lambda found, b=block: f"{found[1]}{b}\n{found[2]}", text)
-    inversions = {name: RESULTS / f"inversion-{name}.json" for name in ("cars", "planes")}
+    sets = ("cars", "planes", "cars-test", "planes-test")
+    inversions = {name: RESULTS / f"inversion-{name}.json" for name in sets}
     block = inversion_lines(
-        {name: json.loads(path.read_text(encoding="utf-8")) for name, path in inversions.items()}
+        {
+            name: json.loads(path.read_text(encoding="utf-8"))
+            for name, path in inversions.items()
+            if path.is_file()
+        }
     )
     marks = re.compile(r"(<!-- inversion-figures -->\n).*?(<!-- end -->)", re.DOTALL)
     for page, text in pages.items():
@@ -132,7 +139,7 @@ def inversion_lines(reports):
                     format(found[key], form) if key in found else ""
                     for key, (_, form) in INVERSION.items()
                 ]
-                rows.append([f"{name}, {method}", *cells])
+                rows.append([f"{name}, {method.split()[-1]}", *cells])
         protocol = report["protocol"]
         words.append(f"{protocol['inputs']} pictures of {protocol['objects']} {name}")
     commands = "\n".join(f"unflat evaluate {RUNS[f'inversion-{name}']}" for name in reports)

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except KeyboardInterrupt:
-        terminal.error("stopped; what is whole is kept, run the same again to continue.")
+        terminal.error("stopped; what is whole is kept, run the same again for the rest.")
         return STOPPED
 
 
