@@ -155,7 +155,6 @@ def test_full_disk_in_a_folder_is_a_sentence(tmp_path):
     assert names(tmp_path) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="permissions are of another kind there")
 def test_others_may_read_what_a_library_kept_to_its_owner(tmp_path: Path) -> None:
     (tmp_path / "usual").write_bytes(b"")
     usual = (tmp_path / "usual").stat().st_mode

@@ -117,7 +117,6 @@ def test_without_the_extra_colours_are_those_of_vertices(scene, tmp_path, monkey
     assert len(glb.faces) == report.figures["mesh"]["faces"]
 
 
-@pytest.mark.skipif(not can_texture(), reason='needs pip install "unflat[mesh]"')
 def test_what_a_texture_cannot_be_made_for_or_opens_is_told(scene, tmp_path, monkeypatch):
     def refuse(mesh, field):
         raise UserError("texture: the surface is too rough.")

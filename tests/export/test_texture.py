@@ -14,7 +14,6 @@ from unflat.errors import UserError
 from unflat.export import Mesh, can_texture, mesh_of_field, mesh_report, textured, write_mesh
 from unflat.fields import FieldOutput, VoxelField
 
-needs_extra = pytest.mark.skipif(not can_texture(), reason='needs pip install "unflat[mesh]"')
 RADIUS = 0.7
 HALF_A_CELL = 2.0 / 256  # how far below the surface colours are asked
 SIDE = 256
@@ -87,7 +86,6 @@ def painted(coarse) -> Mesh:
     return textured(coarse, Ball(), side=SIDE, most_faces=None)
 
 
-@needs_extra
 def test_every_point_of_the_surface_finds_its_own_colour(painted):
     """Also at the islands' edges, where the look-up reads texels that lie beyond them."""
     assert painted.texture is not None
@@ -101,7 +99,6 @@ def test_every_point_of_the_surface_finds_its_own_colour(painted):
     assert off.max() < 0.055
 
 
-@needs_extra
 def test_a_texture_is_nearer_than_vertex_colours(painted):
     assert painted.texture is not None
     faces, shares = spread(painted)
@@ -113,7 +110,6 @@ def test_a_texture_is_nearer_than_vertex_colours(painted):
     assert errors[0] < errors[1] / 8
 
 
-@needs_extra
 def test_no_texel_near_an_island_is_left_empty(painted):
     """Read coarsely, as from afar, colours are still those of the surface: no black creeps in."""
     assert painted.texture is not None
@@ -126,7 +122,6 @@ def test_no_texel_near_an_island_is_left_empty(painted):
     assert np.sqrt(((found - wanted) ** 2).mean()) < 0.03
 
 
-@needs_extra
 def test_the_surface_is_the_same_but_for_its_cuts(painted, coarse):
     assert mesh_report(coarse).watertight
     assert len(painted.vertices) > len(coarse.vertices)
@@ -140,7 +135,6 @@ def test_the_surface_is_the_same_but_for_its_cuts(painted, coarse):
     assert np.linalg.norm(painted.normals, axis=1) == pytest.approx(1, abs=1e-5)
 
 
-@needs_extra
 def test_islands_do_not_overlap(painted):
     """Their areas sum to less than the texture, and no texel is inside of two triangles."""
     assert painted.texture is not None
@@ -159,7 +153,6 @@ def test_islands_do_not_overlap(painted):
     assert 0.4 < count.mean() < 1, "and much of the texture is used"
 
 
-@needs_extra
 def test_many_triangles_become_fewer_and_the_shape_stays():
     whole = mesh_of_field(Ball(), 48)
     fewer = textured(whole, Ball(), side=64, most_faces=4000)
@@ -173,7 +166,6 @@ def test_many_triangles_become_fewer_and_the_shape_stays():
     assert float(off.max()) < 0.25 * 2 / 47, "a quarter of a cell"
 
 
-@needs_extra
 def test_a_glb_with_a_texture_is_read_by_others(painted, tmp_path):
     from pygltflib import GLTF2
 
@@ -208,7 +200,6 @@ def test_a_glb_with_a_texture_is_read_by_others(painted, tmp_path):
     np.testing.assert_allclose(uv, painted.texture.uv, atol=1e-6)
 
 
-@needs_extra
 @pytest.mark.parametrize("suffix", [".glb", ".obj"])
 def test_our_own_reader_finds_the_colours_in_place(painted, tmp_path, suffix):
     path = write_mesh(painted, tmp_path / f"my ball{suffix}")
@@ -226,7 +217,6 @@ def test_our_own_reader_finds_the_colours_in_place(painted, tmp_path, suffix):
     assert names == {path.name} | beside
 
 
-@needs_extra
 def test_ply_keeps_vertex_colours(painted, tmp_path):
     path = write_mesh(painted, tmp_path / "a.ply")
     (loaded,) = trimesh.load_scene(path, process=False).geometry.values()
@@ -248,7 +238,6 @@ def test_what_cannot_be_painted_is_an_error(coarse):
         textured(empty, Ball())
 
 
-@needs_extra
 def test_a_sponge_gets_no_texture():
     """Hundreds of holes leave no fewer triangles; cutting them all open would take minutes."""
     generator = torch.Generator().manual_seed(0)

@@ -12,12 +12,15 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt
 from PIL import ExifTags, Image, ImageOps
 
+from unflat.data.sample import reason_of
 from unflat.errors import UserError
 
 MAX_PIXELS = 178_000_000
@@ -40,6 +43,29 @@ DECODE_ERRORS = (
     struct.error, zlib.error,
 )  # fmt: skip
 """What decoders raise on damaged files: Pillow lets many kinds through."""
+
+
+@contextmanager
+def told(label: str, thing: str) -> Iterator[None]:
+    """Turns what decoders raise on damaged files into a sentence that begins with a label.
+
+    Args:
+        label: of what is read.
+        thing: what it is, in that sentence.
+
+    Raises:
+        UserError: instead of what a decoder raised, a missing file, or a sentence without label.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{label}: {reason_of(str(error), label)}.") from error
+    except FileNotFoundError as error:
+        lost = error.filename or str(error).removesuffix(" is missing")
+        raise UserError(f"{label}: {Path(lost).name} is missing.") from error
+    except DECODE_ERRORS as error:
+        detail = f"{type(error).__name__}: {error}".split("\n")[0][:80]
+        raise UserError(f"{label}: {thing} cannot be read ({detail}).") from error
 
 
 def open_picture(

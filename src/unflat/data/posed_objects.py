@@ -22,7 +22,6 @@ All worlds are z up with front -y in the files and y up with front +z here.
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +32,7 @@ from torch import Tensor
 
 from unflat.data.file_tree import FileTree, open_tree
 from unflat.data.object_layouts import READERS, USUAL_SPLITS, Layout, LayoutReader, Listed
-from unflat.data.pictures import DECODE_ERRORS, open_picture
+from unflat.data.pictures import DECODE_ERRORS, open_picture, told
 from unflat.data.posed import resize_maps
 from unflat.data.sample import Reject, reason_of
 from unflat.errors import UserError
@@ -134,7 +133,7 @@ class PosedObjects:
         Raises:
             UserError: views without a camera, or cameras without a picture.
         """
-        with _told(self.label(index)):
+        with told(self.label(index), "the object"):
             return len(self._reader.views(self._files, self._items[index].folder, None))
 
     def views(self, index: int, chosen: Sequence[int]) -> PosedObject:
@@ -161,11 +160,11 @@ class PosedObjects:
 
     def _read(self, index: int, chosen: Sequence[int] | None) -> PosedObject:
         folder, label = self._items[index].folder, self.label(index)
-        with _told(label):
+        with told(label, "the object"):
             views = self._reader.views(self._files, folder, self.resolution)
         if chosen is not None:
             views = [views[view] for view in chosen]
-        with _told(label):
+        with told(label, "the object"):
             camera = self._reader.camera(self._files, folder, views)
             _require_rigid(camera, label)
             pictures = [self._picture(view.picture, label) for view in views]
@@ -202,21 +201,6 @@ def splits_of_objects(path: str | Path) -> tuple[str, ...] | None:
     """
     detected = _detect(open_tree(Path(path)), path)
     return None if detected is None else _ordered({item.split for item in detected[1]})
-
-
-@contextmanager
-def _told(label: str) -> Iterator[None]:
-    """Turns what readers raise on damaged files into a sentence that begins with the object."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{label}: {reason_of(str(error), label)}.") from error
-    except FileNotFoundError as error:
-        lost = error.filename or str(error).removesuffix(" is missing")
-        raise UserError(f"{label}: {Path(lost).name} is missing.") from error
-    except DECODE_ERRORS as error:
-        detail = f"{type(error).__name__}: {error}".split("\n")[0][:80]
-        raise UserError(f"{label}: the object cannot be read ({detail}).") from error
 
 
 def _detect(files: FileTree, path: str | Path) -> tuple[LayoutReader, list[Listed]] | None:

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from unflat.data.file_tree import FileTree
-from unflat.data.pictures import DECODE_ERRORS
-from unflat.data.sample import Reject, reason_of
+from unflat.data.pictures import told
+from unflat.data.sample import Reject
 from unflat.errors import UserError
 from unflat.geometry import Camera
 
@@ -72,17 +72,8 @@ def read_item(plan: ViewPlan, index: int, resolution: int) -> ItemViews:
     Raises:
         UserError: a file is missing or damaged, or what it holds is no camera or mask.
     """
-    label = plan.label(index)
-    try:
+    with told(plan.label(index), "it"):
         return plan.read(index, resolution)
-    except UserError as error:
-        raise UserError(f"{label}: {reason_of(str(error), label)}.") from error
-    except FileNotFoundError as error:
-        lost = error.filename or str(error).removesuffix(" is missing")
-        raise UserError(f"{label}: {Path(lost).name} is missing.") from error
-    except DECODE_ERRORS as error:
-        detail = f"{type(error).__name__}: {error}".split("\n")[0][:80]
-        raise UserError(f"{label}: it cannot be read ({detail}).") from error
 
 
 def stored_at(path: Path, tree: FileTree, folders: list[str]) -> Iterator[Path]:
