@@ -63,13 +63,13 @@ class RelativePose:
             distance: farther by so many world units.
             input_elevation_deg: how high the picture was taken.
         """
-        values = [torch.as_tensor(v, dtype=torch.float32) for v in (azimuth_deg, elevation_deg)]
-        values.append(torch.as_tensor(distance, dtype=torch.float32))
-        azimuth, elevation, radius = torch.broadcast_tensors(*values)
+        values = (azimuth_deg, elevation_deg, distance)
+        azimuth, elevation, radius = (torch.as_tensor(v, dtype=torch.float32) for v in values)
+        none = torch.zeros_like(azimuth + elevation + radius)
         return cls(
-            polar=torch.deg2rad(input_elevation_deg - elevation),
-            azimuth=torch.deg2rad(azimuth),
-            radius=radius.clone(),
+            polar=torch.deg2rad(input_elevation_deg - elevation) + none,
+            azimuth=torch.deg2rad(azimuth) + none,
+            radius=radius + none,
         )
 
     @property

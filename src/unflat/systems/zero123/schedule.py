@@ -64,21 +64,21 @@ class NoiseSchedule:
 
     def add_noise(
         self,
-        clean: Float[Tensor, "batch *shape"],
-        noise: Float[Tensor, "batch *shape"],
+        clean: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
         timestep: Int[Tensor, " batch"],
-    ) -> Float[Tensor, "batch *shape"]:
+    ) -> Float[Tensor, "batch channels height width"]:
         """The noisy pictures of timesteps."""
         keep, add = (_as_column(value, clean) for value in self.at(timestep, clean))
         return keep * clean + add * noise
 
     def target(
         self,
-        clean: Float[Tensor, "batch *shape"],
-        noise: Float[Tensor, "batch *shape"],
+        clean: Float[Tensor, "batch channels height width"],
+        noise: Float[Tensor, "batch channels height width"],
         timestep: Int[Tensor, " batch"],
         prediction: Prediction,
-    ) -> Float[Tensor, "batch *shape"]:
+    ) -> Float[Tensor, "batch channels height width"]:
         """What a network should say of a noisy picture."""
         if prediction == "noise":
             return noise
@@ -87,11 +87,13 @@ class NoiseSchedule:
 
     def split(
         self,
-        noisy: Float[Tensor, "batch *shape"],
-        said: Float[Tensor, "batch *shape"],
+        noisy: Float[Tensor, "batch channels height width"],
+        said: Float[Tensor, "batch channels height width"],
         timestep: Int[Tensor, " batch"],
         prediction: Prediction,
-    ) -> tuple[Float[Tensor, "batch *shape"], Float[Tensor, "batch *shape"]]:
+    ) -> tuple[
+        Float[Tensor, "batch channels height width"], Float[Tensor, "batch channels height width"]
+    ]:
         """The picture and the noise that a noisy picture is made of, by what a network says."""
         keep, add = (_as_column(value, noisy) for value in self.at(timestep, noisy))
         if prediction == "noise":
@@ -104,8 +106,8 @@ def timesteps(steps: int, spacing: Spacing) -> Int[Tensor, " visited"]:
 
     ``leading``: multiples of floor(1000 / steps) plus one, as ports of Zero-1-to-3 take them; at 75
     steps there are 77. ``leading_drop``: the same without the noisiest, which is what the authors'
-    sampler does. ``trailing``: from 999 down in even strides (arXiv 2305.08891). ``hourglass``: from
-    999 to 0, dense at both ends.
+    sampler does. ``trailing``: from 999 down in even strides (arXiv 2305.08891). ``hourglass``:
+    from 999 to 0, dense at both ends.
 
     Args:
         steps: asked for, 1..1000; the leading kinds take at most 500.
@@ -129,6 +131,8 @@ def timesteps(steps: int, spacing: Spacing) -> Int[Tensor, " visited"]:
     return (rising[:-1] if spacing == "leading_drop" else rising).flip(0)
 
 
-def _as_column(value: Float[Tensor, " batch"], like: Float[Tensor, "batch *shape"]) -> Tensor:
+def _as_column(
+    value: Float[Tensor, " batch"], like: Float[Tensor, "batch channels height width"]
+) -> Tensor:
     """With as many axes as a batch of pictures."""
     return value.view(-1, *[1] * (like.ndim - 1))
