@@ -59,6 +59,10 @@ VERBS = {
         module="unflat.cli.train_inversion_encoder",
         summary="a generator's own pictures become a model that finds objects in pictures",
     ),
+    "train zero123": Verb(
+        module="unflat.cli.train_zero123",
+        summary="objects seen from several sides become a model that turns them in one picture",
+    ),
     "train depth": Verb(
         module="unflat.cli.train_depth",
         summary="pictures with a disparity become a small teacher of it",
@@ -129,5 +133,6 @@ TRAINED_BY = {
     "depth": "train depth",
     "gan": "train gan",
     "inversion": "train inversion-encoder",
+    "zero123": "train zero123",
 }
 """Which verb goes on with a run of a system."""
