@@ -30,6 +30,10 @@ VERBS = {
         module="unflat.cli.invert",
         summary="one picture of an object of a known kind becomes a mesh, with its camera",
     ),
+    "views": Verb(
+        module="unflat.cli.views",
+        summary="one picture of an object becomes pictures of it from other sides",
+    ),
     "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
     "interpolate": Verb(
         module="unflat.cli.interpolate", summary="from one picture's scene to another's, in steps"

@@ -2,11 +2,13 @@
 
 What it keeps of Liu et al. (arXiv 2303.11328): the reference picture comes in twice, beside the
 noisy one as channels and as a context whose tokens are joined with the pose by one projection that
-begins as the identity; both are dropped now and then, so that guidance is possible. What is its
-own: pictures of 64 pixels with opacity instead of an autoencoder's latents, a small encoder instead
-of CLIP that gives a token for every part of the picture beside the one for all of it, velocity
-instead of noise, and two things more that may be told with the pose: how high the picture was
-taken, and the pose itself again, to every block.
+begins as the identity; both are dropped now and then, so that guidance is possible.
+
+What is its own: pictures of 64 pixels with opacity instead of an autoencoder's latents; a small
+encoder instead of CLIP, with a token for every part of the picture beside the one for all of it;
+the clean picture instead of its noise, which a narrow network cannot carry through (arXiv
+2511.13720); and two things more that may be told: how high the picture was taken, and the pose
+once again, to every block.
 
     model = build(tiny())
     views = CompactViews(model, ...)
@@ -65,13 +67,10 @@ class Config:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The config that a file holds; lists become tuples."""
         known = {field.name for field in fields(cls)}
-        return cls(
-            **{
-                name: tuple(value) if isinstance(value, list) else value
-                for name, value in values.items()
-                if name in known
-            }
-        )
+        kept: dict[str, Any] = {name: values[name] for name in values if name in known}
+        for name in ("widths", "attends", "encoder"):
+            kept[name] = tuple(kept[name])
+        return cls(**kept)
 
     def to_json(self) -> dict[str, Any]:
         """Its numbers."""
@@ -158,14 +157,16 @@ class CompactViews:
         header: of its file.
     """
 
-    prediction: Prediction = "velocity"
+    prediction: Prediction = "clean"
+    foreground = 0.61
+    guidance_scale = 1.5
 
     def __init__(
         self, network: CompactNetwork, name: str = "compact", header: dict[str, Any] | None = None
     ) -> None:
         self.network, self.name, self.header = network, name, header or {}
         self.side = network.config.side
-        self.latent_shape = (CHANNELS, self.side, self.side)
+        self.latent_shape: tuple[int, int, int] = (CHANNELS, self.side, self.side)
         self.schedule = NoiseSchedule.cosine()
 
     @property
@@ -263,7 +264,7 @@ class CompactViews:
         timestep: Int[Tensor, " batch"],
         condition: Tensors,
     ) -> Float[Tensor, "batch channels height width"]:
-        """See `ViewModel`: velocity."""
+        """See `ViewModel`: clean pictures."""
         network, parts = self.network, condition.parts
         waves = sine_embedding(timestep, network.config.embedding).to(self.dtype)
         embedding = nn.functional.silu(network.time(waves) + parts["told"])

@@ -24,6 +24,7 @@ from unflat.training.randomness import rand_per_sample, randn_per_sample
 
 SYSTEM = "zero123"
 _SHEET_STEPS = 12
+_FAINT = 0.2  # share of noise below which errors do not count more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +122,11 @@ class ViewRecipe:
         noise = randn_per_sample(batch, model.latent_shape, generator)
         noisy = model.schedule.add_noise(target, noise, timestep)
         said = model.predict(noisy, timestep, condition)
-        wanted = model.schedule.target(target, noise, timestep, model.prediction)
+        wanted = noise if model.prediction == "noise" else target
         loss = (said.float() - wanted).square().mean(dim=(1, 2, 3))
+        if model.prediction == "clean":
+            # as if velocity were compared (arXiv 2511.13720), but for the faintest noise
+            loss = loss / model.schedule.at(timestep, loss)[1].clamp_min(_FAINT) ** 2
         is_noisy = (timestep >= TIMESTEPS // 2).float()
         return {
             "loss": loss.mean(),
