@@ -16,7 +16,7 @@ import itertools
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -86,6 +86,7 @@ class UNet(nn.Module):
         x: Float[Tensor, "batch in_channels side side"],
         embedding: Float[Tensor, "batch numbers"],
         context: Float[Tensor, "batch tokens channels"] | None = None,
+        guide: Float[Tensor, "batch width height width2"] | None = None,
     ) -> Float[Tensor, "batch out_channels side side"]:
         """What it makes of pictures.
 
@@ -93,8 +94,11 @@ class UNet(nn.Module):
             x: pictures.
             embedding: scales and shifts.
             context: tokens to look at; None if it was built for none.
+            guide: added to the first maps, one for each position.
         """
         x = self.stem(functional.pixel_unshuffle(x, self.patch)) + self.positions
+        if guide is not None:
+            x = x + guide
         x = x.contiguous(memory_format=torch.channels_last)
         kept: list[Tensor] = []
         for level, down in enumerate(self.down):
@@ -234,9 +238,9 @@ class PictureTokens(nn.Module):
         grid = side // patch
         layers: list[nn.Module] = [nn.Conv2d(in_channels * patch**2, widths[0], 3, padding=1)]
         for width, wider in itertools.pairwise(widths):
-            layers += [_Plain(width), nn.Conv2d(width, wider, 3, stride=2, padding=1)]
+            layers += [Plain(width), nn.Conv2d(width, wider, 3, stride=2, padding=1)]
         self.body = nn.Sequential(*layers)
-        self.last = _Plain(widths[-1])
+        self.last = Plain(widths[-1])
         self.positions = nn.Parameter(
             0.02 * torch.randn(1, widths[-1], grid // 2 ** (len(widths) - 1), 1)
             + 0.02 * torch.randn(1, widths[-1], 1, grid // 2 ** (len(widths) - 1))
@@ -254,7 +258,7 @@ class PictureTokens(nn.Module):
         return torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
 
 
-class _Plain(nn.Module):
+class Plain(nn.Module):
     """x + conv(norm(conv(norm(x))))."""
 
     def __init__(self, width: int) -> None:
@@ -268,12 +272,15 @@ class _Plain(nn.Module):
             nn.Conv2d(width, width, 3, padding=1),
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "batch width rows columns"]
+    ) -> Float[Tensor, "batch width rows columns"]:
+        """Of the same size."""
         return x + self.body(x)
 
 
 def sine_embedding(
-    values: Float[Tensor, "*batch"], numbers: int, longest: float = 10_000.0
+    values: Shaped[Tensor, "*batch"], numbers: int, longest: float = 10_000.0
 ) -> Float[Tensor, "*batch numbers"]:
     """Cosines and sines of values, at frequencies falling geometrically from 1 to 1 / longest.
 

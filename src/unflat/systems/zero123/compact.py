@@ -7,8 +7,9 @@ begins as the identity; both are dropped now and then, so that guidance is possi
 What is its own: pictures of 64 pixels with opacity instead of an autoencoder's latents; a small
 encoder instead of CLIP, with a token for every part of the picture beside the one for all of it;
 the clean picture instead of its noise, which a narrow network cannot carry through (arXiv
-2511.13720); and two things more that may be told: how high the picture was taken, and the pose
-once again, to every block.
+2511.13720); how high the picture was taken, which may be told and is guessed if it is not; the pose
+once again, to every block; and what the picture shows as a volume that is turned to the new view
+(`unflat.systems.zero123.turned_volume`), so that the network need not learn what turning is.
 
     model = build(tiny())
     views = CompactViews(model, ...)
@@ -16,7 +17,7 @@ once again, to every block.
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,6 +27,7 @@ from unflat.geometry.relative_pose import RelativePose
 from unflat.nn.unet import PictureTokens, UNet, sine_embedding
 from unflat.systems.zero123.model import Tensors, Views
 from unflat.systems.zero123.schedule import NoiseSchedule, Prediction
+from unflat.systems.zero123.turned_volume import Lift, Look, turn
 from unflat.training.recipe import decay_groups
 
 CHANNELS = 4
@@ -34,6 +36,7 @@ Tokens = Literal["none", "one", "all"]
 """What of the picture is in the context: nothing (pose alone), one token for all, or its parts."""
 
 _POSE = 4 + 3  # Zero-1-to-3's four; sine and cosine of the elevation, and whether it is known
+_HEIGHT = 0.01  # weight of its own terms
 _PROJECTION_RATE = 3.0  # times the others' learning rate; published: 10, at a far lower rate
 _WAVES = 4  # of each angle of the pose, doubling from one turn on
 
@@ -62,9 +65,16 @@ class Config:
     """Whether the reference picture lies beside the noisy one."""
     tokens: Tokens = "all"
     """What of it is in the context."""
+    volume: int = 16
+    """Channels of the volume that is turned to the new view, and its cells along a ray; 0 is none.
+    Needs all tokens."""
+
+    def __post_init__(self) -> None:
+        if self.volume and self.tokens != "all":
+            raise ValueError(f'tokens is {self.tokens!r}; a volume is made of "all" tokens')
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: dict[str, Any]) -> "Config":
         """The config that a file holds; lists become tuples."""
         known = {field.name for field in fields(cls)}
         kept: dict[str, Any] = {name: values[name] for name in values if name in known}
@@ -121,6 +131,13 @@ class CompactNetwork(nn.Module):
         with torch.no_grad():  # Zero-1-to-3: the identity, pose columns as torch starts them
             self.projection.weight[:, :width] = torch.eye(width)
             self.projection.bias.zero_()
+        self.lift, self.look = None, None
+        if config.volume:
+            size = {"channels": config.volume, "depth": config.volume}
+            self.lift = Lift(
+                CHANNELS, patch=config.patch, width=config.encoder[0], tokens=width, **size
+            )
+            self.look = Look(width=config.widths[0], **size)
         numbers = config.embedding
         self.time = nn.Sequential(
             nn.Linear(numbers, numbers), nn.SiLU(), nn.Linear(numbers, numbers)
@@ -190,7 +207,11 @@ class CompactViews:
         opacity: Float[Tensor, "batch side side"],
         elevation: Float[Tensor, " batch"] | None = None,
     ) -> Tensors:
-        """See `ViewModel`: ``embedding`` (tokens), ``picture``, and ``height`` (three numbers)."""
+        """See `ViewModel`: ``embedding`` (tokens), ``picture``, ``height`` and ``volume``.
+
+        Of ``height`` there are four numbers: sine, cosine, whether somebody told it, and the
+        radians by which the volume is turned, which are guessed where nobody did.
+        """
         picture = self.encode(image, opacity).to(self.dtype)
         encoder = self.network.encoder
         if encoder is None:
@@ -199,11 +220,16 @@ class CompactViews:
             tokens = encoder(picture)
         if self.network.config.tokens == "one":
             tokens = tokens[:, :1]
-        height = picture.new_zeros(len(picture), 3)
+        parts = {"embedding": tokens, "picture": picture}
+        guess = picture.new_zeros(len(picture))
+        if self.network.lift is not None:
+            parts["volume"] = self.network.lift(picture, tokens)
+            guess = self.network.lift.guess(tokens)[0].detach()
+        height = torch.stack([torch.zeros_like(guess)] * 3 + [guess], dim=-1)
         if elevation is not None:
             known = elevation.to(picture)
-            height = torch.stack([known.sin(), known.cos(), torch.ones_like(known)], dim=-1)
-        return Tensors({"embedding": tokens, "picture": picture, "height": height})
+            height = torch.stack([known.sin(), known.cos(), torch.ones_like(known), known], dim=-1)
+        return Tensors({**parts, "height": height, "guess": guess})
 
     def forget(
         self,
@@ -214,13 +240,34 @@ class CompactViews:
     ) -> Tensors:
         """References of which something is not told: zeros in its place."""
         parts = reference.parts
-        return Tensors(
-            {
-                "embedding": parts["embedding"].masked_fill(embedding[:, None, None], 0.0),
-                "picture": parts["picture"].masked_fill(picture[:, None, None, None], 0.0),
-                "height": parts["height"].masked_fill(height[:, None], 0.0),
-            }
-        )
+        nothing = torch.zeros_like(parts["height"])
+        nothing[:, 3] = parts["guess"]
+        kept = {
+            **parts,
+            "embedding": parts["embedding"].masked_fill(embedding[:, None, None], 0.0),
+            "picture": parts["picture"].masked_fill(picture[:, None, None, None], 0.0),
+            "height": torch.where(height[:, None], nothing, parts["height"]),
+        }
+        if "volume" in parts:  # it shows the picture
+            kept["volume"] = parts["volume"].masked_fill(picture[:, None, None, None, None], 0.0)
+        return Tensors(kept)
+
+    def own_terms(
+        self, reference: Tensors, elevation: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Besides denoising: how well it guesses how high pictures were taken.
+
+        The negative logarithm of a normal density, in radians.
+
+        Args:
+            reference: of pictures, nothing forgotten.
+            elevation: radians, the truth.
+        """
+        if self.network.lift is None:
+            return {}
+        mean, spread = self.network.lift.guess(reference.parts["embedding"])
+        off = (elevation.to(mean) - mean) * torch.exp(-spread)
+        return {"height": _HEIGHT * (0.5 * off.square() + spread).mean()}
 
     def learning_groups(self) -> list[dict[str, Any]]:
         """Parameters for AdamW: matrices decay; the projection learns faster, as published."""
@@ -238,17 +285,19 @@ class CompactViews:
         tokens = parts["embedding"].expand(count, -1, -1)
         height = parts["height"].expand(count, -1)
         moved = pose.to(tokens)
-        numbers = torch.cat([moved.embedding(), height], dim=-1)
+        numbers = torch.cat([moved.embedding(), height[:, :3]], dim=-1)
         joined = torch.cat([tokens, numbers[:, None].expand(-1, tokens.shape[1], -1)], dim=-1)
         told = self.network.pose(torch.cat([numbers, _waves(moved)], dim=-1))
-        return Tensors(
-            {
-                "context": self.network.projection(joined),
-                "picture": parts["picture"].expand(count, -1, -1, -1),
-                "told": told,
-                "numbers": numbers,
-            }
-        )
+        found = {
+            "context": self.network.projection(joined),
+            "picture": parts["picture"].expand(count, -1, -1, -1),
+            "told": told,
+            "numbers": numbers,
+        }
+        if self.network.look is not None:
+            volume = parts["volume"].expand(count, -1, -1, -1, -1)
+            found["guide"] = self.network.look(turn(volume, moved, height[:, 3]))
+        return Tensors(found)
 
     def null(self, condition: Tensors) -> Tensors:
         """See `ViewModel`: nothing of the picture; the pose stays, as where it was dropped."""
@@ -256,7 +305,13 @@ class CompactViews:
         tokens = torch.zeros_like(parts["context"])
         numbers = parts["numbers"][:, None].expand(-1, tokens.shape[1], -1)
         context = self.network.projection(torch.cat([tokens, numbers], dim=-1))
-        return Tensors({**parts, "context": context, "picture": torch.zeros_like(parts["picture"])})
+        kept = {**parts, "context": context, "picture": torch.zeros_like(parts["picture"])}
+        if self.network.look is not None:
+            side = self.side // self.network.config.patch
+            depth = self.network.config.volume
+            empty = context.new_zeros(1, depth, depth, side, side)
+            kept["guide"] = self.network.look(empty).expand_as(parts["guide"])
+        return Tensors(kept)
 
     def predict(
         self,
@@ -271,7 +326,7 @@ class CompactViews:
         x = noisy.to(self.dtype)
         if network.config.concat:
             x = torch.cat([x, parts["picture"]], dim=1)
-        return network.unet(x, embedding, parts["context"])
+        return network.unet(x, embedding, parts["context"], parts.get("guide"))
 
     def encode(
         self,

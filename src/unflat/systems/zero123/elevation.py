@@ -11,6 +11,7 @@ one taken level carve different bodies, and only the true elevation gives one th
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,12 @@ class Elevation:
 
 
 def estimate_elevation(
-    model: ViewModel, shown: Prepared, *, seed: int = 0, prior: bool = True
+    model: ViewModel,
+    shown: Prepared,
+    *,
+    seed: int = 0,
+    prior: bool = True,
+    candidates: Sequence[int] = CANDIDATES_DEG,
 ) -> Elevation:
     """The elevation at which the model's own views of a picture agree best.
 
@@ -64,6 +70,7 @@ def estimate_elevation(
         shown: the picture as the model sees it.
         seed: of the views.
         prior: expect pictures to be taken from 15 degrees above, give or take 25.
+        candidates: degrees that are tried, evenly spaced.
     """
     turns = [0.0, *map(float, _TURNS_DEG), *(0.0 for _ in _TILTS_DEG)]
     tilts = [0.0] * (1 + len(_TURNS_DEG)) + list(_TILTS_DEG)
@@ -75,7 +82,7 @@ def estimate_elevation(
     outlines = torch.cat([shown.opacity[None], opacity_of(views).cpu()])
     scores = {
         degrees: float(agreement(outlines, cameras_of(poses, math.radians(degrees))).mean())
-        for degrees in CANDIDATES_DEG
+        for degrees in candidates
     }
     return weighed(scores, prior=prior)
 

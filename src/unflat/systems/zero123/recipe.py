@@ -61,6 +61,12 @@ class Learning(Protocol):
         """References of which something is not told."""
         ...
 
+    def own_terms(
+        self, reference: Tensors, elevation: Float[Tensor, " batch"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """What is minimised besides, by name."""
+        ...
+
     def learning_groups(self) -> list[dict[str, Any]]:
         """Parameters by learning rate."""
         ...
@@ -113,6 +119,7 @@ class ViewRecipe:
         elevation, _, _ = orbit_coordinates(camera.position)
         other = self._partners(batch, generator)
         reference = model.reference(image, opacity, elevation)
+        own = self.learning.own_terms(reference, elevation)
         reference = self.learning.forget(
             reference, embedding, picture, draws[:, 1] < objective.drop_height
         )
@@ -128,8 +135,10 @@ class ViewRecipe:
             # as if velocity were compared (arXiv 2511.13720), but for the faintest noise
             loss = loss / model.schedule.at(timestep, loss)[1].clamp_min(_FAINT) ** 2
         is_noisy = (timestep >= TIMESTEPS // 2).float()
+        total = sum(own.values(), loss.mean())
         return {
-            "loss": loss.mean(),
+            "loss": total,
+            **{name: value.detach() for name, value in own.items()},
             "noisy half": (loss.detach() * is_noisy).sum() / is_noisy.sum().clamp_min(1),
         }
 
