@@ -14,6 +14,7 @@ import pytest
 import trimesh
 from PIL import Image
 
+from unflat.cli.main import main
 from unflat.data import PosedObjects
 from unflat.data.mesh_view_writing import RenderConfig, find_meshes, render_meshes
 from unflat.data.worker_pool import results_of
@@ -164,6 +165,31 @@ def work_that_may_die(number):
 def test_a_process_that_dies_costs_its_own_task_alone():
     found = dict(results_of(work_that_may_die, range(6), jobs=2))
     assert found == {0: 0, 1: 1, 2: None, 3: 9, 4: 16, 5: 25}
+
+
+def test_the_verb_says_what_it_left_out(tmp_path, capsys):
+    folder, out = write_boxes(tmp_path / "in", 1), tmp_path / "out"
+    words = ["data", "from-meshes", str(folder), "--out", str(out), "--size", "16", "--jobs", "1"]
+    assert main([*words, "--dry-run"]) == 0
+    assert "would render 1 meshes, 12 views of 16 px" in capsys.readouterr().out
+    assert not out.exists()
+    assert main(words) == 0
+    (folder / "bad.stl").write_bytes(b"solid")
+    assert main(words) == 3
+    assert "bad.stl: " in capsys.readouterr().out
+    report = json.loads((out / "report.json").read_text())
+    assert report["figures"]["kept"] == report["figures"]["skipped"] == 1
+    assert report["failures"][0]["input"] == "bad.stl"
+    for wrong, told in (
+        (["--size", "8"], "--size 8: must be from 16"),
+        (["--val-share", "1"], "--val-share 1: must be above 0 and below 1"),
+        (["--seed", "4"], "was rendered with seed 0"),
+    ):
+        assert main([*words, *wrong]) == 2
+        assert told in capsys.readouterr().err
+    (folder / "box0.ply").unlink()
+    assert main([*words[:4], str(tmp_path / "none"), *words[5:]]) == 2
+    assert "none of its meshes could be rendered" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -165,6 +165,9 @@ def test_the_evaluation_reports_pose_agreement_and_sets(objects):
         found.protocol["hull_agreement_of_true_views"], abs=1e-9
     )
     assert best["hull_agreement"] > 0.97
+    assert best["outline_iou"] == pytest.approx(
+        found.protocol["outline_iou_of_true_views"], abs=1e-9
+    )
     assert copy["pose_outline"] == pytest.approx(0.5)
     assert copy["pose_color"] == pytest.approx(0.5)
     assert copy["hull_agreement"] < 0.9

@@ -41,7 +41,7 @@ from unflat.evaluation.view_maker import ViewMaker, turned_deg
 from unflat.evaluation.view_protocols import PROTOCOLS, ViewProtocol
 from unflat.evaluation.view_tables import view_tables
 from unflat.geometry.camera import Camera
-from unflat.metrics import Features, kid
+from unflat.metrics import Features, kid, mask_iou
 from unflat.metrics.visual_hull import HullGrid
 from unflat.report import versions
 
@@ -144,7 +144,8 @@ def evaluate_views(
             "pose_targets_by_azimuth": _count_azimuths(items),
             "hull_agreement": "share of each made outline that the visual hull of all of them "
             "fills (48 voxels a side, 32 px); says nothing of truth",
-            "hull_agreement_of_true_views": means({"true": run.true_agreement}).get("true"),
+            "hull_agreement_of_true_views": means(run.of_truth).get("agreement"),
+            "outline_iou_of_true_views": means(run.of_truth).get("iou"),
             "features": None if features is None else features.describe(),
             "kid": "all made views, every seed's, against all true targets; unbiased squared MMD "
             "with (a.b/d + 1)^3, not scaled",
@@ -189,7 +190,7 @@ class _Run:
         self.features = features
         self.made: dict[str, FeatureSet] = {}
         self.true = None if features is None else FeatureSet(features, seed)
-        self.true_agreement: list[float] = []
+        self.of_truth: dict[str, list[float]] = {"agreement": [], "iou": []}
 
     def measure(self, item: PosedObject, index: int) -> Item:
         """All methods on one object."""
@@ -198,7 +199,9 @@ class _Run:
         grid = None  # without masks there is no outline, and so no hull
         if item.masks is not None:
             grid = HullGrid(item.camera[1:])
-            self.true_agreement += grid.agreement(outlines(item.images[1:]).float()).tolist()
+            true = outlines(item.images[1:]).float()
+            self.of_truth["agreement"] += grid.agreement(true).tolist()
+            self.of_truth["iou"] += mask_iou(true, item.masks[1:]).tolist()
         if self.true is not None and self.features is not None:
             self.true.add(see(self.features, item.images[1:]))
         figures = {
