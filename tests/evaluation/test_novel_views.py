@@ -80,10 +80,17 @@ def test_who_knows_the_truth_is_perfect(objects):
         assert figures[name] == pytest.approx(1, abs=1e-4)
     assert figures["outline_iou"] > 0.98
     assert "best_psnr" not in figures
-    assert list(found.figures) == ["oracle", "copy", "mean-color", "depth-warp", "retrieval"]
+    assert list(found.figures) == [
+        "oracle",
+        "copy",
+        "mean-color",
+        "depth-warp",
+        "mean-image",
+        "retrieval",
+    ]
     assert found.protocol["objects"] == 2
     assert found.protocol["targets"] == 8
-    for name in ("copy", "mean-color", "depth-warp", "retrieval"):
+    for name in ("copy", "mean-color", "depth-warp", "mean-image", "retrieval"):
         assert found.figures[name]["psnr_masked"] < 25
         assert found.figures[name]["outline_iou"] < 0.9
 
@@ -217,7 +224,7 @@ def test_protocols_fix_views_and_size(objects, tmp_path):
     assert "not reproduced whole" in warnings
     assert "--resolution 32 departs" in warnings
     assert "takes 20 objects; here are 1" in warnings
-    assert "retrieval is left out" in warnings
+    assert "retrieval are left out" in warnings
     assert PROTOCOLS["gso"].views == 16
 
 

@@ -21,8 +21,9 @@ _MOST_CLASSES = 30
 class Options(Speech, Placed):
     """Decodes every picture once: counts, unusable ones with reasons, a sheet of examples.
 
-    Writes report.json and sheet.png into --out, NAME-check/ beside you if not given. Exit code 3
-    if something is unusable.
+    Of objects with cameras, their pictures tell whether the cameras are what they should be, and
+    the sheet shows where they stand. Writes report.json and sheet.png into --out, NAME-check/
+    beside you if not given. Exit code 3 if something is unusable.
     """
 
     data: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="PATH ...")]
@@ -46,6 +47,8 @@ def run(options: Options, terminal: Terminal) -> int:
 
             found = check(list(options.data), progress=told)
         report.figures = found.to_json()
+        for sentence in found.warnings:
+            report.warn(sentence)
         report.files = ["report.json"]
         if found.sheet is not None:
             found.sheet.save(partial / "sheet.png")

@@ -20,17 +20,22 @@ class Options(EvaluationOptions):
     """How right pictures of an object from other sides are, made from one picture.
 
     Measured in the same run: the input itself, its outline in its mean color, the input warped by a
-    depth map, and the views of the training object with the nearest picture.
+    depth map, the mean training picture, and the views of the training object with the nearest
+    picture. Of each method also: whether the view changes as asked, whether its views can be of
+    one solid, and how far all of them are from the true ones as a set.
     """
 
     model: str = "vq3d-small"
-    """A model, or one of copy, mean-color, depth-warp, retrieval."""
+    """A model, or one of copy, mean-color, depth-warp, mean-image, retrieval."""
     split: str = "val"
     """Whose objects are measured, or all."""
     protocol: Literal["unflat-views/1", "gso", "rtmv"] = "unflat-views/1"
     """Which views are inputs and targets; gso and rtmv are published ones as far as known."""
     depth: str = "sphere"
     """For depth-warp: the outline's own rounded front, or a model whose disparity is placed."""
+    features: str = "unflat"
+    """What all views are compared by as sets: unflat, or a file or model, as for unflat evaluate
+    generation."""
     lpips: Annotated[tuple[Path, ...], tyro.conf.arg(metavar="PATH [PATH ...]")] = ()
     """Weights of LPIPS, trunk and heads; adds its figures."""
     resolution: int | None = None
@@ -47,7 +52,7 @@ def run(options: Options, terminal: Terminal) -> int:
         raise UserError(f"--data: {len(options.data)} sets are named; give one.")
 
     def evaluate(device: str, progress: "Progress") -> "Evaluation":
-        from unflat.evaluation import evaluate_views, open_distances
+        from unflat.evaluation import evaluate_views, open_distances, open_features
         from unflat.evaluation.load import find_method, load_estimator, load_view_maker
         from unflat.evaluation.novel_views import BASELINES
 
@@ -66,6 +71,7 @@ def run(options: Options, terminal: Terminal) -> int:
             protocol=options.protocol,
             depth=depth,
             distances=open_distances(options.lpips, device),
+            features=open_features(options.features, device, options.offline),
             resolution=options.resolution,
             limit=options.limit,
             seed=options.seed,
@@ -77,6 +83,7 @@ def run(options: Options, terminal: Terminal) -> int:
         "split": options.split,
         "protocol": options.protocol,
         "depth": options.depth,
+        "features": options.features,
         "resolution": options.resolution,
     }
     return run_evaluation(options, terminal, "views", "objects", evaluate, settings)

@@ -111,6 +111,10 @@ VERBS = {
         module="unflat.cli.data_objects",
         summary="writes made-up objects seen from all around, with exact depth and cameras",
     ),
+    "data from-meshes": Verb(
+        module="unflat.cli.data_from_meshes",
+        summary="renders meshes from all sides, with cameras, to learn new views from",
+    ),
     "data depth": Verb(
         module="unflat.cli.data_depth",
         summary="gives pictures the disparity that training learns from, by any depth model",

@@ -20,10 +20,12 @@ from PIL import Image, ImageDraw
 from unflat.data.dataset import decode, open_source
 from unflat.data.pictures import picture_size
 from unflat.data.posed import PosedScenes
+from unflat.data.posed_objects import PosedObjects, splits_of_objects
 from unflat.data.sample import PictureSource, Reject, joint_names, prefix_of, reason_of
 from unflat.data.shard import Shard
-from unflat.data.view_layouts import published_plan
+from unflat.data.view_layouts import OBJECTS_FILE, published_plan
 from unflat.data.view_plan import ViewPlan, read_item
+from unflat.data.view_rig import RigCheck
 from unflat.errors import UserError
 from unflat.geometry import Camera
 
@@ -54,10 +56,15 @@ class CheckReport:
     """Pictures of each ``width x height``, the most frequent first."""
     layouts: list[str] = field(default_factory=list)
     """A sentence on each data set with cameras: its layout, and what its cameras are."""
+    cameras: dict[str, dict[str, float]] = field(default_factory=dict)
+    """Of each set of objects with cameras, by path: what pictures say of them, see `RigCheck`."""
+    warnings: list[str] = field(default_factory=list)
+    """What is usable and yet looks wrong."""
     rejects: list[Reject] = field(default_factory=list)
     """What cannot be used, and why."""
     sheet: Image.Image | None = None
-    """Some pictures of every class, each above its disparity; None if nothing is usable."""
+    """Some pictures of every class, each above its disparity; None if nothing is usable. Below, the
+    cameras of the first object of each set of objects, from above and from the side."""
 
     @property
     def without_disparity(self) -> int:
@@ -101,17 +108,21 @@ def check(
     sizes: Counter[str] = Counter()
     found: Counter[tuple[str, str]] = Counter()
     tiles: dict[tuple[str, str], list[np.ndarray]] = {}
+    drawings: list[Image.Image] = []
     for path in paths:
         if _is_posed(Path(path)):
             _check_posed(Path(path), report, sizes, found, tiles, progress)
         elif (plan := published_plan(Path(path))) is not None:
             _check_views(plan, report, sizes, found, tiles, progress)
+        elif (objects := _objects_of(Path(path))) is not None:
+            drawings += _check_objects(objects, report, sizes, found, tiles, progress)
         else:
             _check_pictures(open_source(path), report, sizes, found, tiles, progress)
     names = joint_names(sorted(found))
     report.class_counts = dict(sorted((names[key], count) for key, count in found.items()))
     report.size_counts = dict(sizes.most_common())
-    report.sheet = tile_sheet({names[key]: rows for key, rows in sorted(tiles.items())})
+    sheet = tile_sheet({names[key]: rows for key, rows in sorted(tiles.items())})
+    report.sheet = sheet if sheet is None else _below(sheet, drawings)
     return report
 
 
@@ -207,6 +218,67 @@ def _check_views(
     if known:
         told = f"{plan.path}: {plan.layout}, {found[key]} pictures of {len(objects)} objects"
         report.layouts.append(f"{told}, {masked} with masks, {_seen_from(known)}")
+
+
+def _objects_of(path: Path) -> PosedObjects | None:
+    """Objects with cameras, in the layouts that `PosedObjects` reads."""
+    made = path / OBJECTS_FILE
+    path = made if made.is_file() else path
+    is_set = path.is_dir() or (path.suffix == ".tar" and path.is_file())
+    return PosedObjects(path) if is_set and splits_of_objects(path) is not None else None
+
+
+def _check_objects(
+    objects: PosedObjects,
+    report: CheckReport,
+    sizes: Counter[str],
+    found: Counter[tuple[str, str]],
+    tiles: dict[tuple[str, str], list[np.ndarray]],
+    progress: Callable[[int, int], None] | None,
+) -> list[Image.Image]:
+    """Pictures and cameras of objects; gives the drawing of the first one's cameras."""
+    rig = RigCheck(layout=objects.layout)
+    cameras = []
+    for index in range(len(objects)):
+        try:
+            item = objects[index]
+        except UserError as error:
+            objects.reject(index, error)
+        else:
+            views, _, height, width = item.images.shape
+            report.pictures += views
+            sizes[f"{width}x{height}"] += views
+            key = (prefix_of(objects.path.stem), item.class_name or objects.layout)
+            found[key] += views
+            cameras.append(item.camera)
+            rig.add(item)
+            row = tiles.setdefault(key, [])
+            if len(row) < ACROSS:
+                image = _bytes(item.images[0].permute(1, 2, 0).numpy())
+                row.append(picture_tile(image, np.zeros((_TILE, _TILE), np.uint8)))
+        if progress is not None:
+            progress(index + 1, len(objects))
+    report.rejects.extend(objects.rejects)
+    if not cameras:
+        return []
+    splits = f" (splits {', '.join(objects.splits)})" if objects.splits else ""
+    told = f"{objects.path}: {objects.layout}, {len(cameras)} objects{splits}"
+    report.layouts.append("; ".join([f"{told}, {_seen_from(cameras)}", *rig.sentences()]))
+    report.cameras[str(objects.path)] = rig.figures()
+    report.warnings += [f"{objects.path}: {sentence}" for sentence in rig.warnings()]
+    drawing = rig.drawing()
+    return [] if drawing is None else [drawing]
+
+
+def _below(sheet: Image.Image, drawings: Sequence[Image.Image]) -> Image.Image:
+    """A sheet and what is drawn beside it, one below the other."""
+    parts = [sheet, *drawings]
+    size = max(part.width for part in parts), sum(part.height for part in parts)
+    whole, top = Image.new("RGB", size, (255, 255, 255)), 0
+    for part in parts:
+        whole.paste(part, (0, top))
+        top += part.height
+    return whole
 
 
 def _seen_from(cameras: Sequence[Camera]) -> str:

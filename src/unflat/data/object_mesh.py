@@ -114,7 +114,7 @@ def read_object_mesh(path: str | Path) -> ObjectSurface:
         raise UserError(f"{path}: is no mesh unflat can read (glb, gltf, obj, ply, off, stl).")
     try:
         scene = trimesh.load_scene(path, process=False)
-        about = _gltf_header(path)
+        about = gltf_header(path)
         parts: list[SurfacePart] = []
         for node in scene.graph.nodes_geometry:
             to_world, name = scene.graph[node]
@@ -193,8 +193,8 @@ def _to_srgb(linear: np.ndarray) -> np.ndarray:
     return np.where(linear <= 0.0031308, low, high).clip(0, 1)
 
 
-def _gltf_header(path: Path) -> dict[str, Any]:
-    """The JSON of a glTF file, empty for others."""
+def gltf_header(path: Path) -> dict[str, Any]:
+    """The JSON of a glTF file, empty for others; raises what decoders raise on damaged ones."""
     if path.suffix.lower() == ".gltf":
         return json.loads(path.read_text(encoding="utf-8"))
     if path.suffix.lower() != ".glb":

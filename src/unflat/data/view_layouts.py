@@ -14,7 +14,8 @@ from unflat.data.view_plan import ViewPlan
 from unflat.data.view_store import IN_MEMORY
 from unflat.errors import UserError
 
-_OBJECTS_FILE = "objects.tar"  # in a folder that `unflat data objects` wrote
+OBJECTS_FILE = "objects.tar"
+"""In a folder that `unflat data objects` wrote."""
 
 
 def open_views(
@@ -67,8 +68,8 @@ def posed_plan(
     Raises:
         UserError: no such path, no such split, or files that tell all cameras are damaged.
     """
-    if (path / _OBJECTS_FILE).is_file():
-        path = path / _OBJECTS_FILE
+    if (path / OBJECTS_FILE).is_file():
+        path = path / OBJECTS_FILE
     if path.suffix == ".zip" or (path / LABEL_FILE).is_file():
         _require_split(path, split, ())
         return Eg3dPlan(path, limit)

@@ -21,30 +21,37 @@ from torch import Tensor
 from unflat.data.posed_objects import PosedObject, PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.estimators import DepthEstimator
+from unflat.evaluation.feature_sets import CAPACITY, FeatureSet, see
 from unflat.evaluation.networks import Distance
 from unflat.evaluation.protocol import fingerprint
 from unflat.evaluation.published import VIEWS
-from unflat.evaluation.result import Column, Evaluation, Item, Progress, Table, mean_figures
-from unflat.evaluation.view_baselines import Copy, DepthWarp, MeanColor, Retrieval
+from unflat.evaluation.result import Column, Evaluation, Item, Progress, mean_figures, means
+from unflat.evaluation.view_baselines import Copy, DepthWarp, MeanColor, MeanImage, Retrieval
+from unflat.evaluation.view_figures import ANGLES, LEAST_CROP, by_angle, compare
+from unflat.evaluation.view_following import (
+    AZIMUTHS,
+    WHITE,
+    azimuth_from,
+    by_azimuth,
+    intervals,
+    outlines,
+    pose_following,
+)
 from unflat.evaluation.view_maker import ViewMaker, turned_deg
 from unflat.evaluation.view_protocols import PROTOCOLS, ViewProtocol
+from unflat.evaluation.view_tables import view_tables
 from unflat.geometry.camera import Camera
-from unflat.metrics import mask_iou, psnr, ssim, ssim_uniform
+from unflat.metrics import Features, kid, mask_iou
+from unflat.metrics.visual_hull import HullGrid
 from unflat.report import versions
 
-BASELINES = ("copy", "mean-color", "depth-warp", "retrieval")
-"""By name; the last one needs a training split."""
-ANGLES = (30, 90, 180)
-"""Upper ends of the ranges of angles from the input, degrees."""
-LEAST_CROP = 32
-"""Pixels a side of the crop in which similarity of the object is measured."""
+BASELINES = ("copy", "mean-color", "depth-warp", "mean-image", "retrieval")
+"""By name; the last two need a training split."""
 ALL_SPLITS = "all"
 """In place of a split: every object of the set."""
 
 _SEED_STEP = 100_003  # keeps the draws of neighboring seeds apart
-_WHITE = 1 - 8 / 255  # a channel below it makes a pixel part of what was made
 _SHOWN = 3  # targets on a sheet
-_EMPTY = 1e-6  # sum of a mask that shows nothing
 
 
 @torch.no_grad()
@@ -56,6 +63,7 @@ def evaluate_views(
     protocol: str = "unflat-views/1",
     depth: DepthEstimator | None = None,
     distances: Mapping[str, Distance] | None = None,
+    features: Features | None = None,
     resolution: int | None = None,
     limit: int | None = None,
     seed: int = 0,
@@ -66,10 +74,12 @@ def evaluate_views(
     Args:
         model: what is asked for, or the name of a baseline.
         data: objects with cameras, as `PosedObjects` reads them.
-        split: whose objects are measured, or ``all``. Retrieval refers to the split ``train``.
+        split: whose objects are measured, or ``all``. The mean picture and retrieval refer to the
+            split ``train``.
         protocol: a name from `PROTOCOLS`.
         depth: tells relative disparity to ``depth-warp``; the outline's rounded front if not given.
         distances: by name, of two batches of pictures; lower is better.
+        features: what all made views and all true ones are compared by as sets; not if not given.
         resolution: side in pixels in place of the protocol's; noted as a departure from it.
         limit: only the first so many objects.
         seed: first of the protocol's seeds.
@@ -88,7 +98,7 @@ def evaluate_views(
     )
     warnings = _departures(rules, objects, resolution, limit)
     methods = _methods(model, objects, split, depth, warnings)
-    run = _Run(methods, rules, dict(distances or {}), seed)
+    run = _Run(methods, rules, dict(distances or {}), features, seed)
     items: list[Item] = []
     places: list[int] = []
     for index in range(len(objects)):
@@ -106,8 +116,8 @@ def evaluate_views(
         raise UserError(f"{data}: no object could be measured{reason}.")
     return Evaluation(
         task="views",
-        tables=_tables(tuple(run.distances)),
-        figures=mean_figures(items),
+        tables=view_tables(tuple(run.distances), None if features is None else features.name),
+        figures=run.summary(items),
         protocol={
             "name": rules.name,
             "text": rules.text,
@@ -126,7 +136,20 @@ def evaluate_views(
             "pictures white outside the true mask, cropped to its box made square, at least "
             f"{LEAST_CROP} px",
             "outline_iou": "true mask against the pixels made with a channel below "
-            f"{_WHITE:.3f}: masked figures alone do not see what spills over the outline",
+            f"{WHITE:.3f}: masked figures alone do not see what spills over the outline",
+            "pose_following": "share of pairs of a target and another target of its object in "
+            "which the made view fits the true view of its own pose better; ties one half, chance "
+            "0.5. outline: IoU; color: squared error over the union of outlines. Ranges: azimuth "
+            "of the asked camera from the input's, without sign; 95 % intervals over objects",
+            "pose_targets_by_azimuth": _count_azimuths(items),
+            "hull_agreement": "share of each made outline that the visual hull of all of them "
+            "fills (48 voxels a side, 32 px); says nothing of truth",
+            "hull_agreement_of_true_views": means(run.of_truth).get("agreement"),
+            "outline_iou_of_true_views": means(run.of_truth).get("iou"),
+            "features": None if features is None else features.describe(),
+            "kid": "all made views, every seed's, against all true targets; unbiased squared MMD "
+            "with (a.b/d + 1)^3, not scaled",
+            "kept_for_kid": CAPACITY,
             "angle": "between the optical axes of input and target",
             "ssim": "Gaussian 11 x 11, sigma 1.5",
             "ssim_uniform": "7 x 7, scikit-image's default",
@@ -151,31 +174,60 @@ def evaluate_views(
 
 
 class _Run:
-    """What is the same for every object."""
+    """What is the same for every object, and what is known of all of them together."""
 
     def __init__(
         self,
         methods: Sequence[ViewMaker],
         rules: ViewProtocol,
         distances: dict[str, Distance],
+        features: Features | None,
         seed: int,
     ) -> None:
         self.methods, self.rules, self.distances, self.seed = methods, rules, distances, seed
         others = [method for method in methods[1:] if method.name == DepthWarp.name]
         self.shown = [methods[0], *others]
+        self.features = features
+        self.made: dict[str, FeatureSet] = {}
+        self.true = None if features is None else FeatureSet(features, seed)
+        self.of_truth: dict[str, list[float]] = {"agreement": [], "iou": []}
 
     def measure(self, item: PosedObject, index: int) -> Item:
         """All methods on one object."""
         angles = turned_deg(item.camera[0], item.camera[1:])
+        azimuths = azimuth_from(item.camera[0], item.camera[1:])
+        grid = None  # without masks there is no outline, and so no hull
+        if item.masks is not None:
+            grid = HullGrid(item.camera[1:])
+            true = outlines(item.images[1:]).float()
+            self.of_truth["agreement"] += grid.agreement(true).tolist()
+            self.of_truth["iou"] += mask_iou(true, item.masks[1:]).tolist()
+        if self.true is not None and self.features is not None:
+            self.true.add(see(self.features, item.images[1:]))
         figures = {
-            method.name: self._figures(method, item, angles, index) for method in self.methods
+            method.name: self._figures(method, item, angles, azimuths, grid, index)
+            for method in self.methods
         }
         facts = {
             "class": item.class_name,
             "targets": len(angles),
             "angles_deg": [round(angle, 3) for angle in angles.tolist()],
+            "azimuths_deg": [round(azimuth, 3) for azimuth in azimuths.tolist()],
         }
         return Item(name=item.name, figures=figures, facts=facts)
+
+    def summary(self, items: Sequence[Item]) -> dict[str, dict[str, Any]]:
+        """Means over targets, intervals, and figures of whole sets."""
+        figures: dict[str, dict[str, Any]] = mean_figures(items)
+        for name, values in figures.items():
+            values |= intervals(items, name, self.seed)
+            if self.true is not None and self.features is not None:
+                made, true = (one.sample.features for one in (self.made[name], self.true))
+                if min(len(made), len(true)) < 2:
+                    continue
+                found, key = kid(made, true, seed=self.seed), f"kid-{self.features.name}"
+                values |= {key: found.mean, f"{key}_error": found.standard_error}
+        return figures
 
     def sheet(self, item: PosedObject, index: int) -> Float[Tensor, "3 height width"]:
         """True views over those made by the first method and by a warp."""
@@ -191,17 +243,30 @@ class _Run:
         return torch.cat(rows, dim=1)
 
     def _figures(
-        self, method: ViewMaker, item: PosedObject, angles: Tensor, index: int
+        self,
+        method: ViewMaker,
+        item: PosedObject,
+        angles: Tensor,
+        azimuths: Tensor,
+        grid: HullGrid | None,
+        index: int,
     ) -> dict[str, Any]:
         """Lists of values, one for each target and seed, and the best seed's means."""
         figures: dict[str, list[float]] = {}
         runs = []
         for number in range(self.rules.seeds if method.is_random else 1):
             made = self._make(method, item, item.camera[1:], self._seed(index, number))
-            values = _compare(made, item, self.distances)
+            values = compare(made, item, self.distances)
             runs.append(values)
-            for key, many in (values | _by_angle(values, angles)).items():
+            values = values | by_angle(values, angles)
+            if grid is not None:
+                values |= by_azimuth(pose_following(made, item.images[1:]), azimuths)
+                values["hull_agreement"] = grid.agreement(outlines(made).float()).tolist()
+            for key, many in values.items():
                 figures.setdefault(key, []).extend(many)
+            if self.features is not None:
+                known = self.made.setdefault(method.name, FeatureSet(self.features, self.seed))
+                known.add(see(self.features, made))
         if len(runs) > 1:
             best = max(runs, key=lambda values: _mean(values["psnr_masked"]))
             figures |= {f"best_{key}": best[key] for key in ("psnr", "psnr_masked")}
@@ -227,65 +292,6 @@ class _Run:
         return ((self.seed + number) * _SEED_STEP + index) % 2**31
 
 
-def _compare(
-    made: Float[Tensor, "views 3 height width"], item: PosedObject, distances: dict[str, Distance]
-) -> dict[str, list[float]]:
-    """Every figure of every target, over the frame and over the object."""
-    true = item.images[1:]
-    measures: dict[str, Distance] = {"ssim": ssim, "ssim_uniform": ssim_uniform, **distances}
-    found = {"psnr": psnr(made, true).tolist()}
-    found |= {name: one(made, true).tolist() for name, one in measures.items()}
-    if item.masks is None:
-        return found | {"psnr_masked": found["psnr"]}
-    masks = item.masks[1:]
-    outline = (made.amin(dim=1) < _WHITE).to(masks)
-    found["outline_iou"] = mask_iou(outline, masks).tolist()
-    found["psnr_masked"] = psnr(made, true, masks[:, None]).tolist()
-    for name in measures:
-        found[f"{name}_masked"] = []
-    for view, mask in enumerate(masks):
-        if float(mask.sum()) <= _EMPTY:
-            for name in measures:
-                found[f"{name}_masked"].append(float("nan"))
-            continue
-        rows, columns = _box(mask)
-        pair = [
-            (image * mask + (1 - mask))[None, :, rows, columns]
-            for image in (made[view], true[view])
-        ]
-        for name, one in measures.items():
-            found[f"{name}_masked"].append(one(*pair).item())
-    return found
-
-
-def _box(mask: Float[Tensor, "height width"]) -> tuple[slice, slice]:
-    """The mask's box made square and not too small, moved into the picture."""
-    places = torch.nonzero(mask > 0)
-    low, high = places.amin(0), places.amax(0) + 1
-    side = max(int((high - low).max()), LEAST_CROP)
-    found = []
-    for axis, size in enumerate(mask.shape):
-        length = min(side, size)
-        middle = int(low[axis] + high[axis]) // 2
-        start = max(0, min(middle - length // 2, size - length))
-        found.append(slice(start, start + length))
-    return found[0], found[1]
-
-
-def _by_angle(values: dict[str, list[float]], angles: Tensor) -> dict[str, list[float]]:
-    """PSNR of the targets in each range of angles."""
-    found: dict[str, list[float]] = {}
-    below = 0
-    for above in ANGLES:
-        # an angle of 180 belongs to the last range even if rounding puts it beyond
-        within = (angles > below) & (angles <= above) if below else angles <= above
-        for key in ("psnr", "psnr_masked"):
-            kept = [v for v, is_in in zip(values[key], within.tolist(), strict=True) if is_in]
-            found[f"{key}_{above}"] = kept
-        below = above
-    return found
-
-
 def _count_angles(items: Sequence[Item]) -> dict[str, int]:
     angles = [angle for item in items for angle in item.facts["angles_deg"]]
     counts, below = {}, 0
@@ -295,6 +301,12 @@ def _count_angles(items: Sequence[Item]) -> dict[str, int]:
         )
         below = above
     return counts
+
+
+def _count_azimuths(items: Sequence[Item]) -> dict[str, int]:
+    azimuths = torch.tensor([a for item in items for a in item.facts["azimuths_deg"]])
+    place = torch.bucketize(azimuths.clamp(max=180), torch.tensor(AZIMUTHS).to(azimuths))
+    return {str(upper): int((place == number).sum()) for number, upper in enumerate(AZIMUTHS)}
 
 
 def _chosen(objects: PosedObjects, index: int, rules: ViewProtocol) -> PosedObject:
@@ -339,10 +351,13 @@ def _methods(
     """The one that is asked for, then the baselines."""
     known: list[ViewMaker] = [Copy(), MeanColor(), DepthWarp(depth)]
     if split in ("train", ALL_SPLITS) or "train" not in objects.splits:
-        warnings.append("retrieval is left out: it needs a training split beside what is measured")
+        warnings.append(
+            "mean-image and retrieval are left out: they need a training split beside what is "
+            "measured"
+        )
     else:
         train = PosedObjects(objects.path, "train", resolution=objects.resolution)
-        known.append(Retrieval(train))
+        known += [MeanImage(train), Retrieval(train)]
         if train.rejects:
             warnings.append(f"{len(train.rejects)} training objects could not be read")
     if not isinstance(model, str):
@@ -356,54 +371,6 @@ def _methods(
             "does not give; choose copy, mean-color or depth-warp."
         )
     raise UserError(f"--model {model}: is not known; choose from {', '.join(BASELINES)}.")
-
-
-def _tables(distances: tuple[str, ...]) -> list[Table]:
-    """Frame, object, and by angle; the best of several seeds where there were several."""
-
-    def columns(ending: str) -> list[Column]:
-        return [
-            Column(key=f"psnr{ending}", label="PSNR dB"),
-            Column(key=f"ssim{ending}", label="SSIM", form="{:.3f}"),
-            Column(key=f"ssim_uniform{ending}", label="SSIM (uniform)", form="{:.3f}"),
-            *(
-                Column(key=f"{name}{ending}", label=name, form="{:.3f}", better="lower")
-                for name in distances
-            ),
-        ]
-
-    ranges = [f"{low} to {high}" for low, high in zip((0, *ANGLES), ANGLES, strict=False)]
-    return [
-        Table(
-            title="Object (true mask of each target)",
-            columns=[
-                *columns("_masked"),
-                Column(key="outline_iou", label="outline IoU", form="{:.3f}"),
-            ],
-        ),
-        Table(title="Whole frame, white background included", columns=columns("")),
-        Table(
-            title="PSNR dB by angle from the input, object",
-            columns=[
-                Column(key=f"psnr_masked_{angle}", label=f"{name} deg")
-                for name, angle in zip(ranges, ANGLES, strict=True)
-            ],
-        ),
-        Table(
-            title="PSNR dB by angle from the input, whole frame",
-            columns=[
-                Column(key=f"psnr_{angle}", label=f"{name} deg")
-                for name, angle in zip(ranges, ANGLES, strict=True)
-            ],
-        ),
-        Table(
-            title="Best seed of several for each object, PSNR dB",
-            columns=[
-                Column(key="best_psnr_masked", label="object"),
-                Column(key="best_psnr", label="whole frame"),
-            ],
-        ),
-    ]
 
 
 def _described(distance: Distance) -> object:

@@ -1,4 +1,4 @@
-"""What pictures from other sides have to beat: no 3D, a warped picture, another object's views."""
+"""What pictures from other sides have to beat: no 3D, a warped picture, other objects' views."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -139,6 +139,59 @@ def warp_object(
     seen = warped.visible & (warped.inverse_depth > 0)
     filled = fill_holes(Warped(warped.image, warped.inverse_depth * seen, seen)).image
     return filled if is_whole(mask) else torch.where(_closed(seen)[:, None], filled, 1.0)
+
+
+class MeanImage:
+    """The mean of all pictures of the training split, whatever is asked.
+
+    Args:
+        objects: training split at the evaluation's resolution.
+    """
+
+    name, is_random = "mean-image", False
+
+    def __init__(self, objects: PosedObjects) -> None:
+        self.objects = objects
+        self.sums: dict[tuple[int, int], Tensor] = {}
+        self.counts: dict[tuple[int, int], int] = {}
+
+    def describe(self) -> dict[str, object]:
+        """What it does, and of how many."""
+        return {
+            "what": "the mean of all training pictures of that size, on white",
+            "pictures": sum(self.counts.values()),
+        }
+
+    def make(
+        self,
+        image: Float[Tensor, "3 height width"],
+        mask: Float[Tensor, "height width"],
+        reference: Camera,
+        cameras: Camera,
+        seed: int,
+    ) -> Float[Tensor, "views 3 height width"]:
+        """The one picture; `UserError` if no training picture has this size."""
+        if not self.counts:
+            self._read()
+        size = (image.shape[1], image.shape[2])
+        if size not in self.counts:
+            raise UserError(
+                f"{self.objects.path}: no training picture has {size[1]}x{size[0]} pixels; "
+                "give --resolution."
+            )
+        mean = (self.sums[size] / self.counts[size]).to(image)
+        return mean.expand(cameras.batch_shape[0], -1, -1, -1)
+
+    def _read(self) -> None:
+        for index in range(len(self.objects)):
+            try:
+                images = self.objects[index].images
+            except UserError:
+                continue  # retrieval, which reads them as well, lists it
+            size = (images.shape[2], images.shape[3])
+            total = images.double().sum(dim=0)
+            self.sums[size] = self.sums[size] + total if size in self.sums else total
+            self.counts[size] = self.counts.get(size, 0) + len(images)
 
 
 class Retrieval:

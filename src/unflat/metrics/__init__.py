@@ -76,6 +76,7 @@ from unflat.metrics.shape import (
     watertightness,
 )
 from unflat.metrics.termination import termination_variance
+from unflat.metrics.visual_hull import HullGrid, hull_agreement
 from unflat.metrics.volume import occupancy, volumetric_iou
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "FeatureMoments",
     "FeatureSample",
     "Features",
+    "HullGrid",
     "InceptionFeatures",
     "InceptionScore",
     "Kid",
@@ -124,6 +126,7 @@ __all__ = [
     "focal_error",
     "forward_backward_cycle",
     "frechet_distance",
+    "hull_agreement",
     "inception_score",
     "inner_pixels",
     "kid",
