@@ -151,7 +151,9 @@ def _vae(name: str) -> str:
 
 def _clip(name: str) -> Place | None:
     if name in _CLIP_ENDS:
-        return Place("image_encoder", (_CLIP_ENDS[name],), "transpose" if name == "proj" else "copy")
+        return Place(
+            "image_encoder", (_CLIP_ENDS[name],), "transpose" if name == "proj" else "copy"
+        )
     found = re.fullmatch(r"transformer\.resblocks\.(\d+)\.(.+)[._](weight|bias)", name)
     if found is None:
         return None

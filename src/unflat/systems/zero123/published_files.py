@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from unflat.errors import UserError
+from unflat.hub.view_models import part_files
 from unflat.pretrained import read_settings
 from unflat.stored_tensors import StoredTensor, stored_tensors
 from unflat.systems.zero123.clip_pixels import ClipPixels
@@ -34,8 +35,6 @@ _PROJECTIONS: dict[str, tuple[str, ClipPixels]] = {
     "cc_projection": ("projection.", "authors"),
     "clip_camera_projection": ("proj.", "processor"),
 }
-_FILES = ("diffusion_pytorch_model", "model", "pytorch_model")
-_ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 _PLACES = "vision_model.embeddings.position_ids"  # 0, 1, 2 ..., which older files hold
 _FIRST = "conv_in.weight"
 _CHANNELS = 8  # that the denoiser sees: the noisy latent's and the picture's
@@ -170,30 +169,27 @@ def _folder(path: Path) -> FoundWeights:
     _refuse_velocity(path)
     parts: dict[Part, dict[str, StoredTensor]] = {}
     for part in _PARTS:
-        tensors = stored_tensors(weights_in(path / part), EXPECTED)
+        tensors = _weights_of(path, part)
         tensors.pop(_PLACES, None)
         parts[part] = {present_name(name): value for name, value in tensors.items()}
     pixels: ClipPixels = "authors"
     for folder, (prefix, way) in _PROJECTIONS.items():
         if (path / folder).is_dir():
-            tensors = stored_tensors(weights_in(path / folder), EXPECTED)
+            tensors = _weights_of(path, folder)
             parts["cc_projection"] = {n.removeprefix(prefix): v for n, v in tensors.items()}
             pixels = way
             break
     return FoundWeights(source=str(path), parts=parts, pixels=pixels)
 
 
-def weights_in(folder: Path) -> Path:
-    """The file of weights in the folder of a part; safetensors and full precision come first.
-
-    Raises:
-        UserError: there is none.
-    """
-    for ending in _ENDINGS:
-        for stem in _FILES:
-            if (folder / f"{stem}{ending}").is_file():
-                return folder / f"{stem}{ending}"
-    raise UserError(f"{folder}: holds no file of weights; copy or download the whole model again.")
+def _weights_of(path: Path, part: str) -> dict[str, StoredTensor]:
+    """Of a part of a folder."""
+    for name in part_files(part):
+        if (path / name).is_file():
+            return stored_tensors(path / name, EXPECTED)
+    raise UserError(
+        f"{path / part}: holds no file of weights; copy or download the whole model again."
+    )
 
 
 def _refuse_velocity(path: Path) -> None:
