@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from published_views import (
     averaged,
     fixture,
@@ -12,7 +13,6 @@ from published_views import (
     write_checkpoint,
     write_folder,
 )
-
 from unflat.errors import UserError
 from unflat.geometry import ZERO123_FOV
 from unflat.geometry.published_frames import from_zero123
@@ -82,9 +82,7 @@ def test_schedules_are_the_authors():
     signal = NoiseSchedule.scaled_linear().signal
     torch.testing.assert_close(signal, known["alphas_cumprod"], rtol=1e-6, atol=0)
     sigma = ((1 - signal) / signal).sqrt().flip(0)
-    torch.testing.assert_close(
-        sigma, known["score_sigmas_descending"].double(), rtol=1e-6, atol=0
-    )
+    torch.testing.assert_close(sigma, known["score_sigmas_descending"].double(), rtol=1e-6, atol=0)
     for steps in (4, 5, 10, 20, 25, 50, 75, 76, 100, 200):
         rising = known[f"leading_{steps}"]
         assert timesteps(steps, "leading").flip(0).tolist() == rising.tolist()
@@ -245,7 +243,9 @@ def test_stable_zero123_is_told_the_elevation(checkpoint, picture):
     elevation = torch.deg2rad(torch.tensor([30.0]))
     reference = model.reference(picture, opacity, elevation)
     pose = RelativePose.from_degrees(90.0, 10.0, 0.3, input_elevation_deg=30.0)
-    pose = RelativePose(polar=pose.polar[None], azimuth=pose.azimuth[None], radius=pose.radius[None])
+    pose = RelativePose(
+        polar=pose.polar[None], azimuth=pose.azimuth[None], radius=pose.radius[None]
+    )
     numbers = model.condition(reference, pose).parts["pose"][0]
     close(numbers, torch.tensor([math.radians(20), 1, 0, math.radians(60)]), 1e-6)
 

@@ -123,7 +123,11 @@ def find_views(source: str | Path, *, offline: bool = False) -> FoundViews:
         if not HUB_ID.fullmatch(hub_id) or not is_file:
             raise UserError(_unknown(name))
         known = next(
-            (each for each in PUBLISHED_VIEWS.values() if (each.hub_id, each.file) == (hub_id, file)),
+            (
+                each
+                for each in PUBLISHED_VIEWS.values()
+                if (each.hub_id, each.file) == (hub_id, file)
+            ),
             None,
         )
     if file:
@@ -132,7 +136,7 @@ def find_views(source: str | Path, *, offline: bool = False) -> FoundViews:
 
 
 def part_files(part: str) -> list[str]:
-    """Under which its weights may lie in a model's folder; safetensors and whole precision first."""
+    """Where its weights may lie in a model's folder: safetensors and whole precision first."""
     return [f"{part}/{stem}{ending}" for ending in _ENDINGS for stem in _STEMS]
 
 

@@ -17,6 +17,7 @@ from unflat.systems.zero123.published_loading import open_published
 from unflat.tensor_file import tensor_file_kind
 
 SYSTEM = "zero123"
+_RUN_MODEL = "model.safetensors"  # in the folder of a training run
 _STABLE = "stable"  # in the names under which Stable Zero123 goes about
 
 
@@ -51,15 +52,17 @@ def load_view_model(
     """
     if str(source) in MODELS and not Path(source).exists():
         return _ours(find(source, offline=offline), device)
+    if (Path(source) / _RUN_MODEL).is_file():
+        return _ours(find(source), device)
     found = find_views(source, offline=offline)
-    if found.path.is_file() and tensor_file_kind(found.path) is not None:
+    if found.path.suffix == ".safetensors" and tensor_file_kind(found.path) is not None:
         return _ours(found.path, device)
     if pose_numbers is None and found.known is not None:
         pose_numbers = found.known.pose_numbers
     if pose_numbers is None and _STABLE in found.path.name.lower():
         raise UserError(
-            f"{source}: is Stable Zero123 by its name, and nothing in it says so; add --pose stable, "
-            "or --pose relative if it is not."
+            f"{source}: is Stable Zero123 by its name, and nothing in it says so; add "
+            "--pose stable, or --pose relative if it is not."
         )
     licence = found.known.licence if found.known else UNKNOWN_LICENCE
     model = open_published(

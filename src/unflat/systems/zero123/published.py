@@ -80,13 +80,16 @@ class PublishedViews:
             notices: what a person should know of the file.
         """
         self.name, self.licence, self.notices = name, licence, notices
-        self.pose_numbers, self.pixels, self.null_kind = pose_numbers, pixels, null
+        self.pose_numbers: PoseNumbers = pose_numbers
+        self.pixels: ClipPixels = pixels
+        self.null_kind: Null = null
         self.schedule = NoiseSchedule.scaled_linear()
         self.unet: Any = networks.unet
         self.vae: Any = networks.vae
         self.clip: Any = networks.clip
         self.projection = networks.projection.float()
-        self.latent_shape = (int(self.unet.config.out_channels), *[SIDE // _FACTOR] * 2)
+        channels = int(self.unet.config.out_channels)
+        self.latent_shape: tuple[int, int, int] = (channels, SIDE // _FACTOR, SIDE // _FACTOR)
         self.constants: AttentionConstants | None = None
         if not plain_attention:
             self.constants = fold_attention(self.unet)
@@ -185,10 +188,8 @@ class PublishedViews:
         """What it is told where guidance wants it to know nothing; see `Null`."""
         numbers = condition.parts["pose"]
         nothing = numbers.new_zeros(len(numbers), self.projection.out_features)
-        if self.null_kind == "training":
-            token = self.context(nothing, numbers)
-        else:
-            token = nothing[:, None]
+        is_told = self.null_kind == "training"
+        token = self.context(nothing, numbers) if is_told else nothing[:, None]
         return Tensors(
             {
                 "token": self._told(token),

@@ -94,7 +94,10 @@ def find_start(path: Path) -> FoundWeights:
 
 
 def _found(path: Path, averaged: bool) -> FoundWeights:
-    found = _folder(path) if path.is_dir() else _checkpoint(path, averaged)
+    if path.is_dir():
+        found = _folder(path)
+    else:
+        found = from_checkpoint(stored_tensors(path, EXPECTED), path, averaged=averaged)
     for part in _PARTS:
         if not found.parts.get(part):
             raise UserError(f"{path}: holds no {part}, so that it is cut; {EXPECTED}.")
@@ -103,9 +106,19 @@ def _found(path: Path, averaged: bool) -> FoundWeights:
     return found
 
 
-def _checkpoint(path: Path, averaged: bool) -> FoundWeights:
-    """The authors' layout."""
-    state = stored_tensors(path, EXPECTED)
+def from_checkpoint(
+    state: Mapping[str, StoredTensor], path: Path, *, averaged: bool = True
+) -> FoundWeights:
+    """What a checkpoint under the authors' names holds, under diffusers'.
+
+    Args:
+        state: all of its tensors.
+        path: of the file, for messages.
+        averaged: prefer the moving average of the denoiser.
+
+    Raises:
+        UserError: it is a text-to-image model, something else, or cut.
+    """
     if not any(name.startswith(UNET) for name in state):
         raise UserError(f"{path}: holds no denoiser under the authors' names; {EXPECTED}.")
     if any(name.startswith(_TEXT) for name in state):

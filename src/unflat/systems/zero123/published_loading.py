@@ -98,7 +98,7 @@ def _networks(
         precision = torch.float32 if part == "cc_projection" else dtype
         fill(made[part], weights, device, precision, found.source)
     if start is not None:
-        width = made["unet"].config["cross_attention_dim"]  # type: ignore[index]
+        width = found.parts["image_encoder"]["visual_projection.weight"].shape[0]
         made["cc_projection"] = first_projection(width, start).to(device)
         _widen(made["unet"])
     projection = made["cc_projection"]
