@@ -25,11 +25,12 @@ def hub_file(hub_id: str, names: Sequence[str], *, offline: bool = False) -> Pat
     hub = require_extra("huggingface_hub", "diffusion", hub_id)
     errors = require_extra("huggingface_hub.errors", "diffusion", hub_id)
     absent: Exception | None = None
+    is_local = offline
     for name in names:
         try:
-            return Path(hub.hf_hub_download(hub_id, name, local_files_only=offline))
+            return Path(hub.hf_hub_download(hub_id, name, local_files_only=is_local))
         except errors.LocalEntryNotFoundError as error:
-            absent = error
+            absent, is_local = error, True  # a network that is not there is waited for once
         except errors.EntryNotFoundError as error:
             absent = error if absent is None else absent
         except (errors.HfHubHTTPError, OSError) as error:

@@ -85,6 +85,7 @@ PARTS = ("unet", "vae", "image_encoder")
 PROJECTIONS = ("cc_projection", "clip_camera_projection")
 """Folder of that projection, one or the other."""
 _STEMS = ("diffusion_pytorch_model", "model", "pytorch_model")
+_WEIGHTS = (".ckpt", ".safetensors", ".pth", ".pt", ".bin")
 _ENDINGS = (".safetensors", ".fp16.safetensors", ".bin", ".fp16.bin")
 
 
@@ -119,8 +120,8 @@ def find_views(source: str | Path, *, offline: bool = False) -> FoundViews:
     else:
         parts = name.split("/")
         hub_id, file = "/".join(parts[:2]), "/".join(parts[2:])
-        is_file = Path(file).suffix in (".ckpt", ".safetensors") or not file
-        if not HUB_ID.fullmatch(hub_id) or not is_file:
+        is_path = Path(hub_id).suffix in _WEIGHTS or (file and Path(file).suffix not in _WEIGHTS)
+        if not HUB_ID.fullmatch(hub_id) or is_path:
             raise UserError(_unknown(name))
         known = next(
             (
