@@ -119,4 +119,4 @@ def test_a_plan_is_followed(model):
     assert plan.is_offloaded
     follow(plan, model)
     assert model.vae.use_slicing
-    torch.testing.assert_close(model.decode(latent).image, before, atol=1e-5, rtol=0)
+    torch.testing.assert_close(model.decode(latent).image, before, atol=1e-4, rtol=0)
