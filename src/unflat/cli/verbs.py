@@ -30,6 +30,10 @@ VERBS = {
         module="unflat.cli.invert",
         summary="one picture of an object of a known kind becomes a mesh, with its camera",
     ),
+    "views": Verb(
+        module="unflat.cli.views",
+        summary="one picture of an object becomes pictures of it from other sides",
+    ),
     "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
     "interpolate": Verb(
         module="unflat.cli.interpolate", summary="from one picture's scene to another's, in steps"
@@ -58,6 +62,10 @@ VERBS = {
     "train inversion-encoder": Verb(
         module="unflat.cli.train_inversion_encoder",
         summary="a generator's own pictures become a model that finds objects in pictures",
+    ),
+    "train zero123": Verb(
+        module="unflat.cli.train_zero123",
+        summary="objects seen from several sides become a model that turns them in one picture",
     ),
     "train depth": Verb(
         module="unflat.cli.train_depth",
@@ -129,5 +137,6 @@ TRAINED_BY = {
     "depth": "train depth",
     "gan": "train gan",
     "inversion": "train inversion-encoder",
+    "zero123": "train zero123",
 }
 """Which verb goes on with a run of a system."""

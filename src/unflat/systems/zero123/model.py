@@ -77,6 +77,10 @@ class ViewModel(Protocol):
     """Of pictures, pixels."""
     latent_shape: tuple[int, int, int]
     """Channels, height and width of what is denoised."""
+    foreground: float
+    """Longer side of an object's box as a share of the picture, in what it learned from."""
+    guidance_scale: float
+    """What serves it best."""
 
     @property
     def device(self) -> torch.device:
@@ -125,7 +129,7 @@ class ViewModel(Protocol):
         timestep: Int[Tensor, " batch"],
         condition: Tensors,
     ) -> Float[Tensor, "batch channels height width"]:
-        """What the network says: noise or velocity, see `prediction`."""
+        """What the network says: noise or clean, see `prediction`."""
         ...
 
     def encode(

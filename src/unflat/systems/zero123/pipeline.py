@@ -1,6 +1,7 @@
-"""From a name, a path or a hub id to a model of views: what every verb uses.
+"""From a name, a path or a hub id to a model of new views.
 
-model = load_view_model("zero123-105000", device="cuda", dtype=torch.float16, tell=print)
+model = load_view_model("zero123-105000", "cuda", dtype=torch.float16, tell=print)
+model.reference(image[None], opacity[None])
 """
 
 from collections.abc import Callable
@@ -9,22 +10,24 @@ from pathlib import Path
 import torch
 
 from unflat.errors import UserError
-from unflat.hub.registry import MODELS, find
+from unflat.hub import MODELS, find
 from unflat.hub.view_models import UNKNOWN_LICENCE, find_views
+from unflat.systems.zero123.compact import CompactViews, Config, build
 from unflat.systems.zero123.model import ViewModel
 from unflat.systems.zero123.published import Null, PoseNumbers
 from unflat.systems.zero123.published_loading import open_published
+from unflat.systems.zero123.recipe import SYSTEM
 from unflat.tensor_file import tensor_file_kind
+from unflat.training.model_file import load_part, load_weights, read_header
 
-SYSTEM = "zero123"
 _RUN_MODEL = "model.safetensors"  # in the folder of a training run
 _STABLE = "stable"  # in the names under which Stable Zero123 goes about
 
 
 def load_view_model(
-    source: str | Path,
+    name: str | Path,
+    device: str | torch.device = "cpu",
     *,
-    device: str = "cpu",
     dtype: torch.dtype = torch.float32,
     pose_numbers: PoseNumbers | None = None,
     null: Null = "sampling",
@@ -32,10 +35,10 @@ def load_view_model(
     offline: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> ViewModel:
-    """A model of views, ours or published.
+    """The model of a name, a path or a hub id: one of ours, or published weights.
 
     Args:
-        source: a name from ``unflat models list``, a path, or a hub id.
+        name: from ``unflat models list``, a path, or a hub id.
         device: where it computes.
         dtype: of a published model's networks.
         pose_numbers: what a published model is told; known of those with a name, and "relative" for
@@ -47,27 +50,25 @@ def load_view_model(
             lacks.
 
     Raises:
-        UserError: there is no such model, it cannot be read or fetched, its extra is missing, or
-            nothing says what its pose is told in.
+        UserError: there is no such model, it makes no views, it cannot be read or fetched, its
+            extra is missing, or nothing says what its pose is told in.
     """
-    if str(source) in MODELS and not Path(source).exists():
-        return _ours(find(source, offline=offline), device)
-    if (Path(source) / _RUN_MODEL).is_file():
-        return _ours(find(source), device)
-    found = find_views(source, offline=offline)
+    if (str(name) in MODELS and not Path(name).exists()) or (Path(name) / _RUN_MODEL).is_file():
+        return load(find(name, offline=offline), device)
+    found = find_views(name, offline=offline)
     if found.path.suffix == ".safetensors" and tensor_file_kind(found.path) is not None:
-        return _ours(found.path, device)
+        return load(found.path, device)
     if pose_numbers is None and found.known is not None:
         pose_numbers = found.known.pose_numbers
     if pose_numbers is None and _STABLE in found.path.name.lower():
         raise UserError(
-            f"{source}: is Stable Zero123 by its name, and nothing in it says so; add "
+            f"{name}: is Stable Zero123 by its name, and nothing in it says so; add "
             "--pose stable, or --pose relative if it is not."
         )
     licence = found.known.licence if found.known else UNKNOWN_LICENCE
     model = open_published(
         found.path,
-        name=str(source),
+        name=str(name),
         pose_numbers=pose_numbers or "relative",
         device=device,
         dtype=dtype,
@@ -75,12 +76,40 @@ def load_view_model(
         plain_attention=plain_attention,
         licence=licence,
     )
-    for sentence in (f"{source}: licence {licence}", *model.notices):
+    for sentence in (f"{name}: licence {licence}", *model.notices):
         if tell is not None:
             tell(sentence)
     return model
 
 
-def _ours(path: Path, device: str) -> ViewModel:
-    """A model that unflat has trained."""
-    raise UserError(f"{path}: is no model of views; see unflat models list.")
+def load(path: Path | str, device: str | torch.device = "cpu") -> CompactViews:
+    """The small model of a file of ours.
+
+    Raises:
+        UserError: no such file, a model of another system, or weights that do not fit.
+    """
+    require_views(path)
+    weights, header = load_weights(path)
+    network = build(Config.from_json(header["config"]))
+    load_part(network, weights, "", path)
+    name = str(header.get("card", {}).get("name", Path(path).stem))
+    model = CompactViews(network.eval().requires_grad_(False), name, header)
+    return model.to(device)
+
+
+def require_views(path: Path | str, name: str | None = None) -> None:
+    """Refuse files of other systems, by their header alone.
+
+    Args:
+        path: of the file.
+        name: by which a person called it; the path if not given.
+
+    Raises:
+        UserError: no such file, or a model that makes no views of objects.
+    """
+    found = read_header(path).get("system", "nothing known")
+    if found != SYSTEM:
+        raise UserError(
+            f"{name or path}: is a model of {found} and makes no views of objects; see unflat "
+            "models list."
+        )

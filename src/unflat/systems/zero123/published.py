@@ -53,6 +53,8 @@ class PublishedViews:
 
     prediction: Prediction = "noise"
     side = SIDE
+    foreground = 200 / 256
+    guidance_scale = 3.0
 
     def __init__(
         self,

@@ -17,8 +17,8 @@ from torch import Tensor
 
 Spacing = Literal["leading_drop", "leading", "trailing", "hourglass"]
 """How timesteps are placed; see `timesteps`."""
-Prediction = Literal["noise", "velocity"]
-"""What a network says of a noisy picture: its noise, or sqrt(a) n - sqrt(1 - a) x."""
+Prediction = Literal["noise", "clean"]
+"""What a network says of a noisy picture: its noise, or the picture without it."""
 
 TIMESTEPS = 1000
 """Of every schedule here."""
@@ -43,7 +43,7 @@ class NoiseSchedule:
     def cosine(cls) -> "NoiseSchedule":
         """cos^2 down to no signal at all (Nichol and Dhariwal, arXiv 2102.09672, without clipping).
 
-        Its last timestep is pure noise, about which only velocity says anything.
+        Its last timestep is pure noise, of which a network can only say the picture.
         """
         share = (torch.arange(TIMESTEPS, dtype=torch.float64) + 1) / TIMESTEPS
         signal = torch.cos(0.5 * math.pi * share) ** 2
@@ -72,19 +72,6 @@ class NoiseSchedule:
         keep, add = (_as_column(value, clean) for value in self.at(timestep, clean))
         return keep * clean + add * noise
 
-    def target(
-        self,
-        clean: Float[Tensor, "batch channels height width"],
-        noise: Float[Tensor, "batch channels height width"],
-        timestep: Int[Tensor, " batch"],
-        prediction: Prediction,
-    ) -> Float[Tensor, "batch channels height width"]:
-        """What a network should say of a noisy picture."""
-        if prediction == "noise":
-            return noise
-        keep, add = (_as_column(value, clean) for value in self.at(timestep, clean))
-        return keep * noise - add * clean
-
     def split(
         self,
         noisy: Float[Tensor, "batch channels height width"],
@@ -98,7 +85,7 @@ class NoiseSchedule:
         keep, add = (_as_column(value, noisy) for value in self.at(timestep, noisy))
         if prediction == "noise":
             return (noisy - add * said) / keep, said
-        return keep * noisy - add * said, add * noisy + keep * said
+        return said, (noisy - keep * said) / add
 
 
 def timesteps(steps: int, spacing: Spacing) -> Int[Tensor, " visited"]:
