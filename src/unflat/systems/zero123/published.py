@@ -112,7 +112,10 @@ class PublishedViews:
         self.vae.enable_slicing()
 
     def offload(self) -> None:
-        """From now on keep CLIP and the autoencoder on the CPU while they are not used."""
+        """From now on keep CLIP and the autoencoder on the CPU while they are not used.
+
+        Gradients do not find their way back through them then.
+        """
         self._is_offloading = True
         for module in (self.clip, self.vae):
             if module is not None:

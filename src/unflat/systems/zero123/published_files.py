@@ -128,11 +128,11 @@ def from_checkpoint(
         )
     notices = []
     if averaged and any(name.startswith(AVERAGED) for name in state):
-        names = [name for name in state if name.startswith(UNET)]
+        names = {name for name in state if name.startswith(UNET)}
         lost = [name for name in names if averaged_name(name) not in state]
         if lost:
             raise UserError(
-                f"{path}: lacks {averaged_name(lost[0])}, so that it is cut; download it again."
+                f"{path}: lacks {averaged_name(min(lost))}, so that it is cut; download it again."
             )
         state = {name: state[averaged_name(name) if name in names else name] for name in state}
     elif averaged:
