@@ -38,7 +38,12 @@ _PROJECTIONS: dict[str, tuple[str, ClipPixels]] = {
 _PLACES = "vision_model.embeddings.position_ids"  # 0, 1, 2 ..., which older files hold
 _FIRST = "conv_in.weight"
 _CHANNELS = 8  # that the denoiser sees: the noisy latent's and the picture's
-_TEXT = "cond_stage_model.transformer."
+_VISUAL = "cond_stage_model.model.visual."
+_TEXT = (  # towers of Stable Diffusion 1, 2 and XL
+    "cond_stage_model.transformer.",
+    "cond_stage_model.model.transformer.",
+    "conditioner.embedders.",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +126,8 @@ def from_checkpoint(
     """
     if not any(name.startswith(UNET) for name in state):
         raise UserError(f"{path}: holds no denoiser under the authors' names; {EXPECTED}.")
-    if any(name.startswith(_TEXT) for name in state):
+    sees = any(name.startswith(_VISUAL) for name in state)
+    if not sees and any(name.startswith(_TEXT) for name in state):
         raise UserError(
             f"{path}: is a text-to-image model, which is told words in place of a picture and a "
             f"pose; {EXPECTED}."
