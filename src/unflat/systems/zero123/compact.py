@@ -16,7 +16,7 @@ once again, to every block.
 
 import math
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -64,7 +64,7 @@ class Config:
     """What of it is in the context."""
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Self:
+    def from_json(cls, values: dict[str, Any]) -> "Config":
         """The config that a file holds; lists become tuples."""
         known = {field.name for field in fields(cls)}
         kept: dict[str, Any] = {name: values[name] for name in values if name in known}
