@@ -238,7 +238,9 @@ def test_it_is_a_view_model(folded):
 def test_stable_zero123_is_told_the_elevation(checkpoint, picture):
     model = open_published(checkpoint, pose_numbers="stable", plain_attention=True)
     opacity = torch.ones(1, 256, 256)
-    with pytest.raises(UserError, match=r"tiny\.ckpt: is told how high .* give --elevation"):
+    with pytest.raises(
+        UserError, match=r"tiny\.ckpt: is told how high .* give --input-elevation-deg"
+    ):
         model.reference(picture, opacity)
     elevation = torch.deg2rad(torch.tensor([30.0]))
     reference = model.reference(picture, opacity, elevation)

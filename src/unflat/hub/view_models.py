@@ -147,7 +147,7 @@ def describe_views(name: str) -> str:
     size = f"{model.size_gb:g} GB" if model.size_gb else "size not known"
     told = {
         "relative": "how far to move; how high the picture was taken is not asked",
-        "stable": "how far to move, and how high the picture was taken (--elevation)",
+        "stable": "how far to move, and how high the picture was taken (--input-elevation-deg)",
     }
     fetched = "/".join([model.hub_id, model.file]).rstrip("/")
     return "\n".join(

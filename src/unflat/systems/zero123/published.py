@@ -141,7 +141,7 @@ class PublishedViews:
         if elevation is None and self.pose_numbers == "stable":
             raise UserError(
                 f"{self.name}: is told how high the camera of the picture stood; give "
-                "--elevation DEGREES, 0 being level with the object."
+                "--input-elevation-deg, 0 being level with the object."
             )
         if self.clip is None:
             raise ValueError("the encoders of this model were dropped")
