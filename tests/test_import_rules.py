@@ -16,7 +16,17 @@ SOURCE = Path(__file__).parents[1] / "src" / "unflat"
 
 # Lower first. Rooms of one level may use each other as long as no circle arises.
 LEVELS = (
-    ("errors", "files", "device", "report", "terminal", "tensor_file", "torch_file", "pretrained"),
+    (
+        "errors",
+        "files",
+        "device",
+        "report",
+        "terminal",
+        "tensor_file",
+        "torch_file",
+        "stored_tensors",
+        "pretrained",
+    ),
     ("geometry", "nn"),
     ("fields",),
     ("rendering",),

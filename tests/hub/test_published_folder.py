@@ -6,6 +6,7 @@ import pytest
 
 from unflat.errors import UserError
 from unflat.hub import published_folder
+from unflat.hub.hub_file import hub_file
 
 NEEDED = ("config.json", "preprocessor_config.json", "model.safetensors")
 
@@ -94,6 +95,17 @@ def test_what_the_hub_cannot_give_is_said(tmp_path, hub):
     refused(False, "the hub cannot be reached; give the path")
     hub.fails = HfHubHTTPError("401 Client Error\nlong")
     refused(False, r"cannot be downloaded \(401 Client Error\); check the name")
+
+
+def test_a_network_that_is_not_there_is_waited_for_once(tmp_path, hub):
+    """An older file that was downloaded before is found all the same."""
+    hub.fails = LocalEntryNotFoundError()
+    with pytest.raises(UserError, match="the hub cannot be reached"):
+        hub_file("a/b", ["x.safetensors", "x.fp16.safetensors", "x.bin"])
+    assert [offline for _, _, offline in hub.asked] == [False, True, True]
+    hub.fails = None
+    (tmp_path / "x.bin").write_bytes(b"")
+    assert hub_file("a/b", ["x.safetensors", "x.bin"]) == tmp_path / "x.bin"
 
 
 def test_the_real_hub_has_these_errors():

@@ -34,7 +34,7 @@ def run(options: Options, terminal: Terminal) -> int:
 def _list_models(terminal: Terminal) -> None:
     from dataclasses import asdict
 
-    from unflat.hub import MODELS, is_here
+    from unflat.hub import MODELS, PUBLISHED_VIEWS, is_here
 
     for name, model in MODELS.items():
         where = "bundled" if is_here(name) else "not here"
@@ -45,8 +45,14 @@ def _list_models(terminal: Terminal) -> None:
             f"  about {model.seconds_cpu:g} s and {model.memory_mib} MiB a picture on two CPU cores"
         )
         terminal.object("model", {"name": name, "here": is_here(name), **asdict(model)})
+    for name, known in PUBLISHED_VIEWS.items():
+        size = f"{known.size_gb:g} GB" if known.size_gb else "size not known"
+        terminal.line(f"{name}  (published by others, {size}, {known.licence})")
+        terminal.line(f"  {known.summary}")
+        terminal.line(f"  trained on {known.trained_on}")
+        terminal.object("published", {"name": name, **asdict(known)})
     terminal.line("a path to a model file works wherever a name does.")
-    terminal.object("report", {"models": list(MODELS)})
+    terminal.object("report", {"models": list(MODELS), "published": list(PUBLISHED_VIEWS)})
 
 
 def _list_systems(terminal: Terminal) -> None:

@@ -19,9 +19,10 @@ class Options(Speech):
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of showing."""
-    from unflat.hub import read_card
+    from unflat.hub import PUBLISHED_VIEWS, describe_views, read_card
 
-    card = read_card(options.model)
+    is_published = options.model in PUBLISHED_VIEWS
+    card = describe_views(options.model) if is_published else read_card(options.model)
     terminal.line(card.rstrip())
     terminal.object("report", {"model": options.model, "card": card})
     return 0

@@ -14,21 +14,33 @@ from unflat.hub.registry import (
     find,
     is_here,
 )
+from unflat.hub.view_models import (
+    PUBLISHED_VIEWS,
+    FoundViews,
+    KnownViews,
+    describe_views,
+    find_views,
+)
 from unflat.hub.weight_files import FID_FILE, WeightFile, read_weight_file
 
 __all__ = [
     "EXAMPLE_CREDIT",
     "FID_FILE",
     "MODELS",
+    "PUBLISHED_VIEWS",
     "SECTIONS",
     "Description",
+    "FoundViews",
+    "KnownViews",
     "ModelFile",
     "PublishedFolder",
     "WeightFile",
+    "describe_views",
     "draft_card",
     "example_object",
     "example_picture",
     "find",
+    "find_views",
     "is_here",
     "published_folder",
     "read_card",

@@ -1,15 +1,14 @@
 """The folder of a model that transformers has saved: on this disk, or from the Hugging Face hub."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from unflat.errors import UserError, require_extra
+from unflat.errors import UserError
+from unflat.hub.hub_file import HUB_ID, hub_file
 
 _SETTINGS = ("config.json", "preprocessor_config.json")
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +44,7 @@ def published_folder(source: str | Path, *, offline: bool = False) -> PublishedF
                 "model as transformers saves it."
             )
         return _described(folder.name, weights)
-    if not _HUB_ID.fullmatch(str(source)):
+    if not HUB_ID.fullmatch(str(source)):
         raise UserError(
             f"{source}: there is no such file or folder; give a path, or a hub id as in "
             "facebook/dinov2-base."
@@ -55,35 +54,9 @@ def published_folder(source: str | Path, *, offline: bool = False) -> PublishedF
 
 def _fetch(hub_id: str, offline: bool) -> Path:
     """The file of weights, the settings beside it."""
-    hub = require_extra("huggingface_hub", "diffusion", hub_id)
-    errors = require_extra("huggingface_hub.errors", "diffusion", hub_id)
-
-    def fetch(name: str) -> Path:
-        return Path(hub.hf_hub_download(hub_id, name, local_files_only=offline))
-
-    try:
-        for name in _SETTINGS:
-            fetch(name)
-        try:
-            return fetch(_WEIGHTS[0])
-        except errors.EntryNotFoundError:
-            return fetch(_WEIGHTS[1])
-    except errors.LocalEntryNotFoundError as error:
-        network = "--offline is set" if offline else "the hub cannot be reached"
-        raise UserError(
-            f"{hub_id}: is not on this computer and {network}; give the path of its folder."
-        ) from error
-    except errors.EntryNotFoundError as error:
-        raise UserError(
-            f"{hub_id}: lacks a file that is needed ({', '.join(_SETTINGS)}, {_WEIGHTS[0]} or "
-            f"{_WEIGHTS[1]}); choose another model."
-        ) from error
-    except (errors.HfHubHTTPError, OSError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:120]
-        raise UserError(
-            f"{hub_id}: cannot be downloaded ({reason}); check the name and the network, or give "
-            "the path of its folder."
-        ) from error
+    for name in _SETTINGS:
+        hub_file(hub_id, [name], offline=offline)
+    return hub_file(hub_id, _WEIGHTS, offline=offline)
 
 
 def _described(name: str, weights: Path) -> PublishedFolder:
