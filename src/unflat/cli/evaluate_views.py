@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from unflat.cli.evaluation_run import EvaluationOptions, run_evaluation
-from unflat.cli.options import require_range
+from unflat.cli.options import Switch, require_range
 from unflat.errors import UserError
 from unflat.terminal import Terminal
 
@@ -42,12 +42,22 @@ class Options(EvaluationOptions):
     """Side in pixels in place of the protocol's."""
     samples: int | None = None
     """Intervals of a ray, for models that render; the evaluation's own number if not given."""
+    sampler: Literal["dpm++", "ddim"] = "dpm++"
+    """For models that denoise: how."""
+    steps: int = 20
+    """For models that denoise: in how many steps."""
+    guidance_scale: float | None = None
+    """For models that denoise: how strongly the picture counts; the model's own if not given."""
+    untold_elevation: Switch = False
+    """For models that denoise: do not tell them how high the picture was taken."""
 
 
 def run(options: Options, terminal: Terminal) -> int:
     """Exit code of evaluating."""
     require_range(options.resolution, 16, 4096, "--resolution", "pixels")
     require_range(options.samples, 2, 1024, "--samples", "intervals")
+    require_range(options.steps, 1, 1000, "--steps", "steps")
+    require_range(options.guidance_scale, 0, 100, "--guidance-scale", "(1 is as learned)")
     if len(options.data) != 1:
         raise UserError(f"--data: {len(options.data)} sets are named; give one.")
 
@@ -59,7 +69,16 @@ def run(options: Options, terminal: Terminal) -> int:
         model = options.model
         if model not in BASELINES:
             found = find_method(model, BASELINES, offline=options.offline)
-            model = load_view_maker(found, device, options.samples)
+            sampling: dict[str, object] = {"method": options.sampler, "steps": options.steps}
+            if options.guidance_scale is not None:
+                sampling["guidance_scale"] = options.guidance_scale
+            model = load_view_maker(
+                found,
+                device,
+                options.samples,
+                sampling,
+                tells_elevation=not options.untold_elevation,
+            )
         depth = None
         if options.depth != "sphere":
             place = find_method(options.depth, ("floor",), offline=options.offline)

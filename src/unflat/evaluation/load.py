@@ -1,9 +1,9 @@
 """From a model's name or file to something the reconstruction task can ask."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from unflat.errors import UserError
 from unflat.evaluation.baselines import Baseline
@@ -13,12 +13,17 @@ from unflat.evaluation.lifter import Lifter
 from unflat.evaluation.picture_stream import PictureStream, class_names
 from unflat.evaluation.reconstructor import Reconstructor
 from unflat.evaluation.view_maker import ViewMaker
+from unflat.tensor_file import tensor_file_kind
+from unflat.training.model_file import read_header
 
 if TYPE_CHECKING:
     from unflat.systems.vq3d.generate import Sampling
 
 BASELINES = ("copy", "mean-color", "depth-warp")
 """Methods that need no weights, by the names under which the task takes them as models."""
+
+_RUN_MODEL = "model.safetensors"  # in the folder of a training run
+_SCENES = "vq3d"  # the system that makes views of whole scenes
 
 
 def load_reconstructor(
@@ -264,7 +269,12 @@ def real_and_inputs(
 
 
 def load_view_maker(
-    model: str | Path, device: str = "cpu", samples: int | None = None
+    model: str | Path,
+    device: str = "cpu",
+    samples: int | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    *,
+    tells_elevation: bool = True,
 ) -> ViewMaker:
     """A model behind the `ViewMaker` protocol.
 
@@ -272,6 +282,8 @@ def load_view_maker(
         model: a file, a run's folder, or a name from ``unflat models list``.
         device: where it runs.
         samples: intervals per ray; the system's default for evaluation if not given.
+        sampling: fields of `Sampler` that are not its defaults, for models that denoise.
+        tells_elevation: whether models that denoise are told how high the picture was taken.
 
     Raises:
         UserError: there is no such model.
@@ -279,9 +291,20 @@ def load_view_maker(
     from unflat.evaluation.vq3d import Vq3dReconstructor
     from unflat.evaluation.vq3d_views import Vq3dViews
 
-    system = load_reconstructor(model, device, samples)
-    assert isinstance(system, Vq3dReconstructor)  # no other system makes views yet
-    return Vq3dViews(system)
+    path = Path(model)
+    path = path / _RUN_MODEL if (path / _RUN_MODEL).is_file() else path
+    if path.is_file() and tensor_file_kind(path) and read_header(path).get("system") == _SCENES:
+        system = load_reconstructor(model, device, samples)
+        if not isinstance(system, Vq3dReconstructor):
+            raise UserError(f"{model}: makes no views of objects; see unflat models list.")
+        return Vq3dViews(system)
+    from unflat.evaluation.zero123_views import ModelViews
+    from unflat.systems.zero123.pipeline import load_view_model
+    from unflat.systems.zero123.sampler import Sampler
+
+    found = load_view_model(model, device)
+    settings = {"guidance_scale": found.guidance_scale, **(sampling or {})}
+    return ModelViews(found, Sampler(**settings), tells_elevation=tells_elevation, file=path)
 
 
 def load_lifter(model: str | Path, device: str = "cpu", samples: int | None = None) -> Lifter:

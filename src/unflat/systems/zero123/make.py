@@ -27,6 +27,7 @@ Progress = Callable[[int, int], None]
 
 SEEN_TOGETHER = 125.0
 """Degrees between two views beyond which one does not inform the other (ViewFusion's)."""
+_EMPTY, _THERE = 0.1, 0.3  # opacity up to which a pixel is empty, and from which it is kept
 _SPREAD = 0.5  # ViewFusion's temperature, of angles over the largest and of places in the order
 
 
@@ -231,9 +232,13 @@ def opacity_of(views: Views, limit: float = 8 / 255) -> Float[Tensor, "batch sid
 
 
 def clipped(views: Views) -> Views:
-    """Colors and opacity in [0, 1]."""
-    opacity = None if views.opacity is None else views.opacity.float().clamp(0, 1)
-    return Views(views.image.float().clamp(0, 1), opacity)
+    """Colors and opacity in [0, 1]; white where the model itself says that there is nothing."""
+    image = views.image.float().clamp(0, 1)
+    if views.opacity is None:
+        return Views(image, None)
+    opacity = views.opacity.float().clamp(0, 1)
+    kept = ((opacity - _EMPTY) / (_THERE - _EMPTY)).clamp(0, 1)
+    return Views(1 - kept[:, None] * (1 - image), opacity * kept)
 
 
 def joined(several: Sequence[Views]) -> Views:
