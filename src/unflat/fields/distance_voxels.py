@@ -1,7 +1,7 @@
 """A box of voxels that hold a signed distance and colour: a solid with a surface to draw.
 
-    field = DistanceVoxelField(distances, colors, bounds, softness=0.01)
-    mesh_of_field(field)                       # its surface, where the distance is 0
+field = DistanceVoxelField(distances, colors, bounds, softness=0.01)
+mesh_of_field(field)                       # its surface, where the distance is 0
 """
 
 import torch
@@ -56,9 +56,7 @@ class DistanceVoxelField(VoxelField):
         return found + (points - held).norm(dim=-1)
 
 
-def soft_density(
-    distance: Float[Tensor, "*points"], softness: float
-) -> Float[Tensor, "*points"]:
+def soft_density(distance: Float[Tensor, "*points"], softness: float) -> Float[Tensor, "*points"]:
     """Density per world unit of a signed distance: Psi(-distance) / softness, as in VolSDF.
 
     Psi is the distribution function of a Laplace distribution of scale ``softness`` (arXiv

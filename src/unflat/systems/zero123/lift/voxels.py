@@ -107,9 +107,7 @@ class Marched(NamedTuple):
     """Share of light that ends at each sample; 0 beyond the box."""
 
 
-def activated(
-    raw: Float[Tensor, "*points"], scale: Float[Tensor, ""]
-) -> Float[Tensor, "*points"]:
+def activated(raw: Float[Tensor, "*points"], scale: Float[Tensor, ""]) -> Float[Tensor, "*points"]:
     """Density per world unit of what is stored: softplus(e^scale raw - 1)."""
     return functional.softplus(scale.exp() * raw - _SHIFT)
 
