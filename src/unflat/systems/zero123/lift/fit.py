@@ -42,9 +42,9 @@ _EDGE = 0.1  # share of rays that look where nothing is
 class FitConfig:
     """How long, how fine, and what is asked of a solid beside the pictures."""
 
-    steps: int = 400
+    steps: int = 300
     """Of the optimizer."""
-    rays: int = 4096
+    rays: int = 3072
     """A step."""
     resolution: int = 64
     """Voxels along the longest side of the solid's box."""
@@ -75,7 +75,7 @@ class FitConfig:
     @classmethod
     def best(cls) -> "FitConfig":
         """Some two minutes for 32 views."""
-        return cls(steps=1200, resolution=96, rays=6144)
+        return cls(steps=900, resolution=96, rays=4096)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,7 +57,7 @@ class GuidanceConfig:
 
     @classmethod
     def sds(cls, guidance_scale: float = 3.0) -> "GuidanceConfig":
-        """threestudio's zero123: ranges sink over the first 200 of 600 steps, guidance 3."""
+        """As threestudio's zero123: ranges sink over the first 200 of 600 steps, guidance 3."""
         return cls(guidance_scale=guidance_scale)
 
     def timesteps(self, share: float) -> tuple[int, int]:
@@ -123,7 +123,7 @@ class ScoreGuidance:
         timestep: Int[Tensor, " batch"],
         noise: Float[Tensor, "batch channels height width"],
     ) -> Float[Tensor, "batch channels height width"]:
-        """e - n, times 1 - a_t for score distillation.
+        """The difference e - n, times 1 - a_t for score distillation.
 
         Args:
             latent: clean.

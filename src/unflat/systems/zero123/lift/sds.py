@@ -8,7 +8,7 @@ the picture's own silhouette allows within a ball.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ from unflat.fields.distance_voxels import DistanceVoxelField
 from unflat.geometry.camera import Camera
 from unflat.geometry.hull import cell_centers, mattes_at
 from unflat.geometry.pose import orbit_coordinates, orbit_pose
-from unflat.geometry.rays import image_rays
+from unflat.geometry.rays import image_rays, pixel_grid
 from unflat.geometry.relative_pose import RelativePose
 from unflat.systems.zero123.lift.guidance import GuidanceConfig, ScoreGuidance
 from unflat.systems.zero123.lift.shots import Shots
@@ -35,6 +35,7 @@ from unflat.systems.zero123.lift.solid import (
 from unflat.systems.zero123.model import ViewModel
 
 _BALL = 0.55  # world units: radius within which an object of longest side 1 nearly always lies
+_ROOM = 1.1  # how much wider the ball is than what the silhouette shows, where that is larger
 _EDGE = 0.05  # world units over which the ball ends
 _GRAY = 0.6  # what is not yet known
 _SOLID = 0.5  # opacity above which a normal is asked for
@@ -59,7 +60,7 @@ class SdsConfig:
     """Of Adam, logits of colour."""
     softness: tuple[float, float] = (2.0, 0.6)
     """Of the surface, voxels: in the beginning and in the end."""
-    guidance: GuidanceConfig = GuidanceConfig.sds()
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig.sds)
     """Noise and its weight."""
     score: float = 0.1
     """Weight of what the model says; threestudio's."""
@@ -106,11 +107,16 @@ def start_of(shots: Shots, resolution: int) -> Solid:
         shots: of which the first counts.
         resolution: voxels along a side.
     """
-    side = _BALL + 3 * _EDGE
+    camera = shots.cameras[:1]
+    places = pixel_grid(shots.side, shots.side).to(shots.image)[shots.opacity[0] > 0.5]
+    focal, center = camera.intrinsics[0, :2], camera.intrinsics[0, 2:]
+    off = ((places - center) / focal).norm(dim=-1).max() if len(places) else 0.0
+    radius = max(_BALL, _ROOM * float(off * camera.position.norm()))
+    side = radius + 3 * _EDGE
     bounds = shots.image.new_tensor([[-side] * 3, [side] * 3])
     points = cell_centers(bounds, (resolution,) * 3)
-    cone = mattes_at(shots.opacity[:1], shots.cameras[:1], points.reshape(-1, 3))[0]
-    ball = ((_BALL - points.norm(dim=-1)) / _EDGE + 0.5).clamp(0, 1)
+    cone = mattes_at(shots.opacity[:1], camera, points.reshape(-1, 3))[0]
+    ball = ((radius - points.norm(dim=-1)) / _EDGE + 0.5).clamp(0, 1)
     values = torch.minimum(cone.view_as(ball), ball)
     cell = 2 * side / resolution
     colors = torch.full((3, *values.shape), _GRAY).to(values)
@@ -155,11 +161,11 @@ def distil(
         share = step / config.steps
         first, last = config.softness
         softness = solid.cell * first * (last / first) ** share
-        field = solid.field(softness)
+        now = solid.field(softness)
         known = [0] if len(shots.image) == 1 else [0, _other(shots, generator)]
-        loss = _known_views(field, shots, known, config)
+        loss = _known_views(now, shots, known, config)
         views = random_cameras(camera, config, float(radius), generator)
-        seen = seen_by(field, views, shots.side)
+        seen = seen_by(now, views, shots.side)
         latent = model.encode(
             on_white(seen).to(model.device, model.dtype),
             seen.opacity.to(model.device, model.dtype),
@@ -168,9 +174,9 @@ def distil(
         pulled = guidance.loss(latent, pose, share=share, generator=generator)
         loss = loss + config.score / config.batch * pulled.to(loss)
         loss = loss + _plain_terms(seen, views, config)
-        eikonal, rough = unevenness(field.distances[0], solid.cell)
+        eikonal, rough = unevenness(now.distances[0], solid.cell)
         loss = loss + config.eikonal * eikonal + config.smooth * rough
-        loss = loss + config.color_smooth * roughness(field.features[0])
+        loss = loss + config.color_smooth * roughness(now.features[0])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -204,11 +210,11 @@ def _other(shots: Shots, generator: torch.Generator) -> int:
 
 
 def _known_views(
-    field: DistanceVoxelField, shots: Shots, known: list[int], config: SdsConfig
+    now: DistanceVoxelField, shots: Shots, known: list[int], config: SdsConfig
 ) -> Tensor:
     """Colours inside of the masks, and masks."""
     chosen = torch.tensor(known)
-    seen = seen_by(field, shots.cameras[chosen], shots.side)
+    seen = seen_by(now, shots.cameras[chosen], shots.side)
     weight = shots.weight[chosen] / shots.weight[0]
     given = shots.premultiplied[chosen].permute(0, 2, 3, 1)
     rgb = (seen.color - given).square().mean((1, 2, 3))

@@ -6,11 +6,12 @@ defaults, from the authors' command line); smaller presets keep the terms.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from torch import Tensor
 from torch.nn import functional
 
 from unflat.geometry.camera import Camera
@@ -39,7 +40,7 @@ class SjcConfig:
     """World units; the published box is twice as wide as its objects."""
     rate: float = 0.05
     """Of Adamax."""
-    guidance: GuidanceConfig = GuidanceConfig.sjc()
+    guidance: GuidanceConfig = field(default_factory=GuidanceConfig.sjc)
     """Noise and its weight."""
     picture: float = 10000.0
     """Weight of the squared difference to the picture, in decoded colours."""
@@ -57,13 +58,24 @@ class SjcConfig:
 
     @classmethod
     def fast(cls) -> "SjcConfig":
-        """A coarse grid in a box that is as large as the object, and few steps."""
-        return cls(steps=250, resolution=40, half_box=0.6, guidance=GuidanceConfig.sjc(3.0))
+        """A coarse grid in a box that is as large as the object, and few steps.
+
+        With a guidance of 3 in place of 100 the score is some thirty times weaker, and so are the
+        terms that have to be in balance with it.
+        """
+        return cls(
+            steps=250,
+            resolution=40,
+            half_box=0.7,
+            guidance=GuidanceConfig.sjc(3.0),
+            smooth=100.0,
+            near=100.0,
+        )
 
     @classmethod
     def best(cls) -> "SjcConfig":
         """The same, for longer and finer."""
-        return cls(steps=1500, resolution=64, half_box=0.6, guidance=GuidanceConfig.sjc(3.0))
+        return replace(cls.fast(), steps=1500, resolution=64)
 
 
 Progress = Callable[[int, int, LatentVoxels], None]
