@@ -4,6 +4,7 @@ import math
 
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
 from unflat.geometry.camera import Camera
 from unflat.geometry.hull import cell_centers, mattes_at, voted
