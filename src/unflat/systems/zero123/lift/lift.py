@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -38,7 +38,7 @@ from unflat.systems.zero123.lift.bake import shots_of_latents, solid_of_latents
 from unflat.systems.zero123.lift.fit import FitConfig, fit
 from unflat.systems.zero123.lift.guidance import GuidanceConfig
 from unflat.systems.zero123.lift.sds import SdsConfig, distil
-from unflat.systems.zero123.lift.shots import Shots, believed, masks_of_white
+from unflat.systems.zero123.lift.shots import Shots, batch_of, believed, masks_of_white
 from unflat.systems.zero123.lift.sjc import SjcConfig, chain
 from unflat.systems.zero123.lift.solid import Solid, on_white, seen_by
 from unflat.systems.zero123.lift.surface import best_level, finish
@@ -67,6 +67,7 @@ _POLISH = {"fast": 0, "best": 60}  # steps of distillation after the fit
 _OF_LATENTS = 16  # sides from which a field of latents is painted
 
 
+@runtime_checkable
 class MakeViews(Protocol):
     """A sampler, with the picture and all its settings inside."""
 
@@ -149,7 +150,7 @@ def lift(
     picture = Shots(
         image=image[None].cpu().float(),
         opacity=opacity[None].cpu().float(),
-        cameras=camera[None],
+        cameras=batch_of(camera),
         weight=torch.ones(1),
     )
     made = _MADE[method](_Task(model, picture, preset, seed, guidance_scale, make_views, diary))
@@ -157,7 +158,7 @@ def lift(
     field = finished.solid.field(_SHARP * finished.solid.cell)
     mesh = mesh_of_field(field, _MESH)
     with torch.no_grad():
-        seen = seen_by(field, camera[None], picture.side)
+        seen = seen_by(field, batch_of(camera), picture.side)
     figures: dict[str, float | int | str | list[float]] = {
         "method": method,
         "preset": preset,
@@ -268,7 +269,7 @@ class _Diary:
         def told(done: int, total: int, solid: Solid, softness: float) -> None:
             if self._wanted(done, total):
                 with torch.no_grad():
-                    seen = seen_by(solid.field(softness), self.camera[None], self.side)
+                    seen = seen_by(solid.field(softness), batch_of(self.camera), self.side)
                 self.frames.append(on_white(seen)[0].clamp(0, 1))
             self.tell(stage, done, total)
 
@@ -278,7 +279,7 @@ class _Diary:
         def told(done: int, total: int, voxels: LatentVoxels) -> None:
             if self._wanted(done, total):
                 height, width = model.latent_shape[1:]
-                camera = self.camera.to(voxels.bounds.device)[None]
+                camera = batch_of(self.camera.to(voxels.bounds.device))
                 with torch.no_grad():
                     latent = march(voxels, camera, height, width, white).latent
                     self.frames.append(model.decode(latent).image[0].clamp(0, 1).float().cpu())

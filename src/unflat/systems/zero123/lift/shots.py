@@ -10,6 +10,7 @@ from unflat.geometry.camera import Camera
 from unflat.geometry.hull import agreement
 
 _AGREES = 0.03  # how much less than the best a view's agreement may be at no cost
+_WHITE = 0.125  # difference from white at which a pixel is surely covered
 _DISAGREES = 0.10  # what divides its weight by e beyond that
 
 
@@ -37,6 +38,15 @@ class Shots:
         return self.image - (1 - self.opacity)[:, None]
 
 
+def batch_of(camera: Camera) -> Camera:
+    """A single camera as a batch of one."""
+    return Camera(
+        camera_to_world=camera.camera_to_world[None],
+        intrinsics=camera.intrinsics[None],
+        kind=camera.kind,
+    )
+
+
 def believed(shots: Shots, first_weight: float) -> Shots:
     """Shots weighed by the agreement of their silhouettes; the first is beyond doubt."""
     scores = agreement(shots.opacity, shots.cameras)[1:]
@@ -61,6 +71,3 @@ def masks_of_white(image: Float[Tensor, "views 3 side side"]) -> Float[Tensor, "
         filled = binary_fill_holes((matte[view] > 0.5).cpu().numpy())
         matte[view] = torch.maximum(matte[view], torch.as_tensor(filled).to(matte))
     return matte
-
-
-_WHITE = 0.125  # difference from white at which a pixel is surely covered

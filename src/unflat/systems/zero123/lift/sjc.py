@@ -18,6 +18,7 @@ from unflat.geometry.camera import Camera
 from unflat.geometry.pose import look_at, orbit_coordinates
 from unflat.geometry.relative_pose import RelativePose
 from unflat.systems.zero123.lift.guidance import GuidanceConfig, ScoreGuidance
+from unflat.systems.zero123.lift.shots import batch_of
 from unflat.systems.zero123.lift.voxels import LatentVoxels, Marched, activated, march
 from unflat.systems.zero123.model import ViewModel
 
@@ -108,7 +109,7 @@ def chain(
     voxels = LatentVoxels.random(
         (channels, *[config.resolution] * 3), generator, half=config.half_box
     ).to(model.device)
-    camera = camera.to(model.device)[None]
+    camera = batch_of(camera.to(model.device))
     batch, matte = image[None].to(model.device), opacity[None].to(model.device)
     elevation, _, _ = orbit_coordinates(camera.position)
     reference = model.reference(batch, matte, elevation)
