@@ -213,7 +213,7 @@ def test_crumbs_go_and_the_rest_stays():
     solid = Solid(torch.minimum(true_distance(points), crumb), torch.rand(3, 32, 32, 32), bounds)
     done = finish(solid, 0.0)
     assert done.dropped == 1
-    assert float(done.solid.distances()[crumb < 0].min()) > 0
+    assert float(done.solid.distances().detach()[crumb < 0].min()) > 0
     assert volume_iou(done.solid.field(0.01)) > 0.97
 
 
@@ -245,13 +245,13 @@ def test_the_level_of_the_silhouettes_is_found(shots):
     truth = true_field(32)
     cell = 1.2 / 32
     thin = Solid(truth.distances[0] + 0.8 * cell, truth.features[0], truth.bounds)
-    assert best_level(thin, shots) == pytest.approx(0.8 * cell, abs=0.45 * cell)
+    assert best_level(thin, shots) == pytest.approx(0.8 * cell, abs=0.4 * cell)
 
 
 def test_the_surface_is_between_empty_space_and_matter():
     density = torch.full((8, 8, 8), 0.02)
     density[2:6, 2:6, 2:6] = 40.0
-    assert 0.05 < surface_level(density, 1.2) < 39
+    assert 0.4 <= surface_level(density, 1.2) < 39
 
 
 def test_mattes_are_read_off_the_white():

@@ -12,8 +12,9 @@ from unflat.systems.zero123.lift.solid import Solid, seen_by, signed_distances
 _COARSE = 32  # voxels along a side of the box that is looked through first
 _LOOSE = 1.25  # times the usual box: cameras may stand somewhat nearer than is thought
 _MARGIN = 3  # voxels around the object
-_OUTVOTED = (0.0, 0.04, 0.08, 0.12, 0.17, 0.23, 0.3)  # shares of the weight that are tried
+_OUTVOTED = (0.0, 0.05, 0.1, 0.17, 0.25)  # shares of the weight that are tried
 _ENOUGH = 0.004  # of IoU by which a hull of more outvoted views must be better
+_FINEST = 0.4  # pixels: side of the smallest voxels that pictures can tell apart
 _PLAIN = 0.6  # gray of what no view sees
 
 
@@ -25,7 +26,8 @@ def carved(shots: Shots, resolution: int) -> Solid:
 
     Args:
         shots: weighed.
-        resolution: voxels along the longest side of the object's box.
+        resolution: voxels along the longest side of the object's box; fewer where these would be
+            much finer than the pictures.
 
     Raises:
         UserError: silhouettes are empty, or have nothing in common.
@@ -40,7 +42,8 @@ def carved(shots: Shots, resolution: int) -> Solid:
             "lift: the silhouettes of the views have no solid in common; try another seed, "
             "--elevation, or a picture in which the object stands out from its background."
         )
-    bounds, counts = _box(points[coarse > 0.25], loose, resolution)
+    pixel = float((shots.cameras.position.norm(dim=-1) / shots.cameras.intrinsics[:, 0]).mean())
+    bounds, counts = _box(points[coarse > 0.25], loose, resolution, _FINEST * pixel / shots.side)
     cells = cell_centers(bounds, counts)
     found = voted(
         mattes_at(shots.opacity, shots.cameras, cells.reshape(-1, 3)), shots.weight, outvoted
@@ -117,12 +120,12 @@ def _outline_iou(hull: Float[Tensor, "z y x"], shots: Shots, bounds: Tensor) -> 
 
 
 def _box(
-    points: Float[Tensor, "n 3"], loose: Float[Tensor, "2 3"], resolution: int
+    points: Float[Tensor, "n 3"], loose: Float[Tensor, "2 3"], resolution: int, finest: float
 ) -> tuple[Float[Tensor, "2 3"], tuple[int, int, int]]:
     """A box of cubic cells about some points, with a margin, and its cells along z, y and x."""
     half = 0.5 * float(loose[1, 0] - loose[0, 0]) / _COARSE
     low, high = points.amin(0) - half, points.amax(0) + half
-    cell = float((high - low).max()) / (resolution - 2 * _MARGIN)
+    cell = max(finest, float((high - low).max()) / (resolution - 2 * _MARGIN))
     counts = ((high - low) / cell).ceil().long() + 2 * _MARGIN
     middle = 0.5 * (low + high)
     bounds = torch.stack([middle - 0.5 * cell * counts, middle + 0.5 * cell * counts])

@@ -48,7 +48,7 @@ class FitConfig:
     """A step."""
     resolution: int = 64
     """Voxels along the longest side of the solid's box."""
-    shape_rate: float = 0.05
+    shape_rate: float = 0.15
     """Of Adam, voxels of distance a step."""
     color_rate: float = 0.05
     """Of Adam, logits of colour."""

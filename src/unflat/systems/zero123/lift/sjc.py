@@ -69,8 +69,9 @@ class SjcConfig:
             resolution=40,
             half_box=0.7,
             guidance=GuidanceConfig.sjc(3.0),
-            smooth=100.0,
-            near=100.0,
+            picture=1000.0,
+            smooth=30.0,
+            near=30.0,
         )
 
     @classmethod

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from unflat.errors import UserError
 from unflat.systems.zero123.lift.shots import Shots
@@ -17,7 +18,10 @@ from unflat.systems.zero123.lift.solid import Solid, nearest_approach, signed_di
 
 _LOWEST, _HIGHEST, _LEVELS = -2.0, 3.0, 41  # voxels: levels that are tried
 _CRUMB = 0.02  # share of the largest part's volume that a part needs to stay
-_MOST_VIEWS = 16  # whose silhouettes are compared
+_MOST_VIEWS = 12  # whose silhouettes are compared
+_FINER = 2  # times as many pixels along a side
+_THINNEST = 0.01  # of the densest: no density below tells empty space from matter
+_TIE = 0.002  # of IoU: no difference
 
 
 class Finished(NamedTuple):
@@ -40,16 +44,20 @@ def best_level(solid: Solid, shots: Shots) -> float:
     """
     count = min(len(shots.image), _MOST_VIEWS)
     chosen = torch.linspace(0, len(shots.image) - 1, count).round().long()
-    given = shots.opacity[chosen] > 0.5
-    nearest = nearest_approach(solid, shots.cameras[chosen], shots.side)
+    side = _FINER * shots.side  # outlines run between pixels
+    finer = functional.interpolate(shots.opacity[chosen, None], (side, side), mode="bilinear")
+    given = finer[:, 0] > 0.5
+    nearest = nearest_approach(solid, shots.cameras[chosen], side)
     levels = solid.cell * torch.linspace(_LOWEST, _HIGHEST, _LEVELS)
     scores = []
     for level in levels:
         drawn = nearest < level
         both = (drawn & given).sum((1, 2)).float()
         either = (drawn | given).sum((1, 2)).clamp_min(1)
-        scores.append(float((shots.weight[chosen] * both / either).sum()))
-    return float(levels[int(np.argmax(scores))])
+        scores.append((shots.weight[chosen] * both / either).sum() / shots.weight[chosen].sum())
+    # several levels may be as good: then it is the one in their middle
+    as_good = torch.stack(scores) >= max(scores) - _TIE
+    return float(levels[as_good].mean())
 
 
 @torch.no_grad()
@@ -108,5 +116,5 @@ def surface_level(density: Float[Tensor, "z y x"], side: float) -> float:
     densest = float(density.max())
     if densest * side < np.log(2):
         raise UserError(empty_message("even its densest part lets most light through"))
-    values = density.clamp_min(1e-3 * densest).log().flatten().cpu().numpy()
+    values = density.clamp_min(_THINNEST * densest).log().flatten().cpu().numpy()
     return float(np.exp(threshold_otsu(values, nbins=128)))
