@@ -13,6 +13,7 @@ from unflat.fields.distance import (
     PaletteField,
     mix,
 )
+from unflat.fields.distance_voxels import DistanceVoxelField, soft_density
 from unflat.fields.edited import EditedField, Inserted
 from unflat.fields.field import Bounded, Distanced, Field, FieldOutput, Furnished, Warped
 from unflat.fields.planes import sample_plane, sample_triplane
@@ -43,6 +44,7 @@ __all__ = [
     "DistanceDecoder",
     "DistanceSirenField",
     "DistanceTriplaneField",
+    "DistanceVoxelField",
     "Distanced",
     "EditedField",
     "FeatureDecoder",
@@ -73,6 +75,7 @@ __all__ = [
     "sample_plane",
     "sample_triplane",
     "similarity",
+    "soft_density",
     "uncontract",
     "unpack_field",
     "unpack_object_field",

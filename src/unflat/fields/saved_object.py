@@ -15,6 +15,7 @@ from unflat.fields.distance import (
     LaplaceDensity,
     PaletteField,
 )
+from unflat.fields.distance_voxels import DistanceVoxelField
 from unflat.fields.field import Field
 from unflat.fields.siren import DistanceSirenField, SirenField
 from unflat.fields.triplane import FeatureDecoder, TriplaneField
@@ -91,6 +92,25 @@ def _pack_voxels(field: VoxelField) -> Packed:
 def _unpack_voxels(about: dict[str, Any], tensors: dict[str, Tensor]) -> VoxelField:
     density = tensors["density"].float() * about["densest"]
     return VoxelField(density, tensors["features"].float(), tensors["bounds"].float())
+
+
+def _pack_distance_voxels(field: DistanceVoxelField) -> Packed:
+    return {"softness": field.softness}, {
+        "distances": field.distances.half(),
+        "features": field.features.half(),
+        "bounds": field.bounds,
+    }
+
+
+def _unpack_distance_voxels(
+    about: dict[str, Any], tensors: dict[str, Tensor]
+) -> DistanceVoxelField:
+    return DistanceVoxelField(
+        tensors["distances"].float(),
+        tensors["features"].float(),
+        tensors["bounds"].float(),
+        about["softness"],
+    )
 
 
 def _pack_distances(field: DistanceTriplaneField) -> Packed:
@@ -180,5 +200,6 @@ PACKINGS: dict[str, Packing] = {
     "siren": Packing(SirenField, _pack_siren, _unpack_siren),
     "distance_siren": Packing(DistanceSirenField, _pack_siren, _unpack_siren_distances),
     "voxels": Packing(VoxelField, _pack_voxels, _unpack_voxels),
+    "distance_voxels": Packing(DistanceVoxelField, _pack_distance_voxels, _unpack_distance_voxels),
 }
 """By the name that stands in the file."""

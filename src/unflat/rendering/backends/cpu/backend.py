@@ -12,6 +12,7 @@ from torch import Tensor
 from unflat.fields.behind import BehindField
 from unflat.fields.detail import DetailField
 from unflat.fields.distance import DistanceTriplaneField
+from unflat.fields.distance_voxels import DistanceVoxelField
 from unflat.fields.field import Field, FieldOutput
 from unflat.fields.triplane import TriplaneField
 from unflat.fields.viewspace import CanonicalField, ViewSpaceField
@@ -31,6 +32,7 @@ ADAPTERS: dict[type, Adapter] = {
     TriplaneField: TriplaneAdapter(),
     DistanceTriplaneField: DistanceAdapter(),
     VoxelField: VoxelAdapter(),
+    DistanceVoxelField: VoxelAdapter(),
     ViewSpaceField: ViewSpaceAdapter(),
     CanonicalField: ViewSpaceAdapter(),
     DetailField: DetailAdapter(),

@@ -1,0 +1,98 @@
+"""A model of new views that knows the object: what it takes for the clean picture is the truth."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from unflat.fields.distance_voxels import DistanceVoxelField
+from unflat.geometry.camera import Camera
+from unflat.geometry.hull import cell_centers
+from unflat.geometry.pose import orbit_pose
+from unflat.geometry.relative_pose import RelativePose
+from unflat.systems.zero123.lift.solid import on_white, seen_by
+from unflat.systems.zero123.model import Tensors, Views
+from unflat.systems.zero123.schedule import NoiseSchedule, Prediction
+
+
+def true_distance(points: Tensor) -> Tensor:
+    """A slab with a ball on its right end: no side of it looks like another."""
+    slab = (points - points.new_tensor([-0.05, -0.1, 0.0])).abs() - points.new_tensor(
+        [0.35, 0.15, 0.22]
+    )
+    outside = slab.clamp_min(0).norm(dim=-1) + slab.amax(-1).clamp_max(0)
+    ball = (points - points.new_tensor([0.2, 0.1, 0.05])).norm(dim=-1) - 0.22
+    return torch.minimum(outside, ball)
+
+
+def true_color(points: Tensor) -> Tensor:
+    """Red to the right, green upwards, blue to the front."""
+    return (0.5 + 0.8 * points).clamp(0.05, 0.95)
+
+
+def true_field(resolution: int = 48) -> DistanceVoxelField:
+    bounds = torch.tensor([[-0.6] * 3, [0.6] * 3])
+    points = cell_centers(bounds, (resolution,) * 3)
+    colors = true_color(points).permute(3, 0, 1, 2)
+    return DistanceVoxelField(true_distance(points)[None], colors[None], bounds, 0.006)
+
+
+def true_camera(elevation: float = 0.35, radius: float = 1.9) -> Camera:
+    pose = orbit_pose(torch.tensor(elevation), torch.tensor(0.0), torch.tensor(radius))
+    return Camera.from_fov(math.radians(49.13), pose)
+
+
+class ViewOracle:
+    """Implements `ViewModel` in red, green, blue and opacity, all in [-1, 1]."""
+
+    name = "oracle"
+    device = torch.device("cpu")
+    dtype = torch.float32
+
+    def __init__(self, side: int = 24, prediction: Prediction = "noise"):
+        self.side, self.prediction = side, prediction
+        self.latent_shape = (4, side, side)
+        self.schedule = NoiseSchedule.scaled_linear()
+        self.field, self.camera = true_field(), true_camera()
+        self.asked = 0
+
+    @torch.no_grad()
+    def shot(self, camera: Camera) -> Views:
+        seen = seen_by(self.field, camera, self.side, samples=64)
+        return Views(on_white(seen).clamp(0, 1), seen.opacity)
+
+    def make_views(self, poses: RelativePose, seed: int) -> Views:
+        return self.shot(poses.cameras(self.camera))
+
+    def reference(self, image: Tensor, opacity: Tensor, elevation: Tensor | None = None) -> Tensors:
+        assert image.shape[-1] == self.side
+        return Tensors({"image": image})
+
+    def condition(self, reference: Tensors, pose: RelativePose) -> Tensors:
+        clean = self.encode(*self.shot(pose.cameras(self.camera)))
+        return Tensors({"clean": clean})
+
+    def null(self, condition: Tensors) -> Tensors:
+        return condition
+
+    def predict(self, noisy: Tensor, timestep: Tensor, condition: Tensors) -> Tensor:
+        self.asked += 1
+        clean = condition.parts["clean"].to(noisy)
+        keep, add = (value.view(-1, 1, 1, 1) for value in self.schedule.at(timestep, noisy))
+        noise = (noisy - keep * clean) / add
+        return noise if self.prediction == "noise" else keep * noise - add * clean
+
+    def encode(self, image: Tensor, opacity: Tensor) -> Tensor:
+        return 2 * torch.cat([image, opacity[:, None]], dim=1) - 1
+
+    def decode(self, latent: Tensor) -> Views:
+        return Views(0.5 * (latent[:, :3] + 1), 0.5 * (latent[:, 3] + 1))
+
+
+def volume_iou(field: DistanceVoxelField, resolution: int = 32) -> float:
+    """Of a field's inside with the truth."""
+    bounds = torch.tensor([[-0.6] * 3, [0.6] * 3])
+    points = cell_centers(bounds, (resolution,) * 3).reshape(1, -1, 3)
+    with torch.no_grad():
+        ours, truth = field.distance(points)[0] < 0, true_distance(points[0]) < 0
+    return float((ours & truth).sum()) / float((ours | truth).sum())
