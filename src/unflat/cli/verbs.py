@@ -34,6 +34,10 @@ VERBS = {
         module="unflat.cli.views",
         summary="one picture of an object becomes pictures of it from other sides",
     ),
+    "lift": Verb(
+        module="unflat.cli.lift",
+        summary="one picture of any object becomes a textured mesh",
+    ),
     "edit": Verb(module="unflat.cli.edit", summary="a mesh or another scene is put into a scene"),
     "interpolate": Verb(
         module="unflat.cli.interpolate", summary="from one picture's scene to another's, in steps"
