@@ -3,8 +3,8 @@ import math
 
 import pytest
 import torch
-from box_object import FACES, box, cameras_around, views_of, write_objects
 
+from box_object import FACES, box, cameras_around, views_of, write_objects
 from unflat.cli.main import main
 from unflat.data import PosedObjects
 from unflat.errors import UserError

@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
-from box_object import box, cameras_around, views_of, write_objects
 
+from box_object import box, cameras_around, views_of, write_objects
 from unflat.data import PosedObjects
 from unflat.evaluation import evaluate_views
 from unflat.evaluation.result import Item

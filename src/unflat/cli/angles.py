@@ -56,8 +56,8 @@ def placed_file(text: str, option: str) -> tuple[str, float, float]:
         raise UserError(
             f"{option} {text}: tells no place; write FILE@AZIMUTH,ELEVATION, as in side.png@90,0."
         )
-    azimuth = angles_of(found[2], f"{option} {text}, azimuth", -360, 360)
-    elevation = angles_of(found[3], f"{option} {text}, elevation", -90, 90)
+    azimuth = angles_of(found[2], f"{option} {text}, azimuth", -360.0, 360.0)
+    elevation = angles_of(found[3], f"{option} {text}, elevation", -90.0, 90.0)
     if len(azimuth) != 1 or len(elevation) != 1:
         raise UserError(f"{option} {text}: tells several places; give one azimuth and elevation.")
     return found[1], azimuth[0], elevation[0]

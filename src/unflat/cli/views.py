@@ -135,10 +135,10 @@ def _check(options: Options) -> _Asked:
     require_range(options.distance, -1, 3, "--distance", "sizes of the object")
     require_range(options.count, 1, 64, "--count", "samples")
     require_range(options.best_of, 1, 64, "--best-of", "sets")
-    azimuths = angles_of(options.azimuth_deg, "--azimuth-deg", -360, 360)
+    azimuths = angles_of(options.azimuth_deg, "--azimuth-deg", -360.0, 360.0)
     elevations = None
     if options.elevation_deg is not None:
-        elevations = angles_of(options.elevation_deg, "--elevation-deg", -85, 85)
+        elevations = angles_of(options.elevation_deg, "--elevation-deg", -85.0, 85.0)
     count = len(azimuths) * len(elevations or [0]) * options.count
     if count > _MOST_VIEWS:
         raise UserError(f"--azimuth-deg: {count} views are asked for; {_MOST_VIEWS} is the most.")

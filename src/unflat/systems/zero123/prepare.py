@@ -19,7 +19,8 @@ Framing = Literal["centered", "published", "as-is"]
 
 _SOLID = 127  # of 255: opacity above it is object, in the authors' demo
 _PUBLISHED_SHARE = 200 / 256
-_LANCZOS = Image.Resampling.LANCZOS
+_LANCZOS = Image.Resampling.LANCZOS  # the authors'
+_HAMMING = Image.Resampling.HAMMING  # never overshoots: a cut-out's edges would get other colors
 
 
 class Prepared(NamedTuple):
@@ -123,17 +124,20 @@ def _centered(pixels: np.ndarray, side: int, foreground: float) -> np.ndarray:
             *(middle[1] + half, middle[0] + half),
         )
     )
-    return _resized(padded, (side, side), box)
+    return _resized(padded, (side, side), box, _HAMMING)
 
 
 def _resized(
-    pixels: np.ndarray, size: tuple[int, int], box: tuple[float, ...] | None = None
+    pixels: np.ndarray,
+    size: tuple[int, int],
+    box: tuple[float, ...] | None = None,
+    filtering: Image.Resampling = _LANCZOS,
 ) -> np.ndarray:
     """RGBA in [0, 1] with colors not mixed with what is beside the object.
 
     Pillow resizes RGBA with colors weighted by opacity, so nothing bleeds in.
     """
-    picture = Image.fromarray(pixels).resize(size, _LANCZOS, box=box)  # pyright: ignore[reportArgumentType] four numbers
+    picture = Image.fromarray(pixels).resize(size, filtering, box=box)  # pyright: ignore[reportArgumentType] four numbers
     return np.asarray(picture, dtype=np.float32) / 255
 
 

@@ -38,6 +38,9 @@ class Objective:
     published: 0.05."""
     drop_height: float = 0.5
     """Share of pairs that are not told how high the reference was taken; small models only."""
+    noisy: float = 1.0
+    """How much oftener noisy timesteps are drawn, as the power of their density plus one: 1 is
+    evenly (published), 2 in proportion to the timestep. Where things are is decided early."""
     mirror: bool = True
     """Mirror half of the objects."""
     recolor: float = 0.5
@@ -125,7 +128,7 @@ class ViewRecipe:
         )
         condition = model.condition(reference, RelativePose.between(camera, camera[other]))
         target = clean[other]
-        timestep = (draws[:, 2] * TIMESTEPS).long()
+        timestep = (draws[:, 2] ** (1 / objective.noisy) * TIMESTEPS).long()
         noise = randn_per_sample(batch, model.latent_shape, generator)
         noisy = model.schedule.add_noise(target, noise, timestep)
         said = model.predict(noisy, timestep, condition)
