@@ -14,7 +14,7 @@ from unflat.geometry.relative_pose import RelativePose
 from unflat.object_scene import ObjectScene
 from unflat.systems.zero123.lift import lift, view_plan
 from unflat.systems.zero123.lift import lift as lift_function
-from unflat.systems.zero123.lift.bake import shots_of_latents, solid_of_latents
+from unflat.systems.zero123.lift.bake import shots_of_latents
 from unflat.systems.zero123.lift.carving import carved
 from unflat.systems.zero123.lift.fit import FitConfig, fit
 from unflat.systems.zero123.lift.lift import input_camera, joined
@@ -22,15 +22,16 @@ from unflat.systems.zero123.lift.sds import SdsConfig, distil, start_of
 from unflat.systems.zero123.lift.shots import Shots, batch_of, believed, masks_of_white
 from unflat.systems.zero123.lift.sjc import SjcConfig, chain
 from unflat.systems.zero123.lift.solid import Solid, seen_by, signed_distances, unevenness
-from unflat.systems.zero123.lift.surface import best_level, finish, surface_level
+from unflat.systems.zero123.lift.surface import best_level, finish
 from unflat.systems.zero123.model import ViewModel
 
-QUICK = FitConfig(steps=40, rays=1024, resolution=32)
+SIDE = 40
+QUICK = FitConfig(steps=80, rays=1024, resolution=40, shape_rate=0.2)
 
 
 @pytest.fixture(scope="module")
 def oracle() -> ViewOracle:
-    model = ViewOracle(24)
+    model = ViewOracle(SIDE)
     assert isinstance(model, ViewModel)
     return model
 
@@ -45,7 +46,7 @@ def picture(oracle) -> Shots:
 
 @pytest.fixture(scope="module")
 def shots(oracle, picture) -> Shots:
-    poses = view_plan(10, 0.35)
+    poses = view_plan(14, 0.35)
     return joined(picture, oracle.make_views(poses, 0), poses.cameras(oracle.camera))
 
 
@@ -111,26 +112,30 @@ def test_a_polished_fit_stays_what_it_was(oracle, shots):
     assert volume_iou(finished(polished, shots)) > before - 0.05
 
 
-def sjc(steps: int, resolution: int) -> SjcConfig:
-    return dataclasses.replace(SjcConfig.fast(), steps=steps, resolution=resolution, half_box=0.6)
-
-
-def chained(oracle: ViewOracle, picture: Shots, config: SjcConfig):
-    voxels = chain(oracle, picture.image[0], picture.opacity[0], oracle.camera, config, seed=0)
-    white = oracle.encode(torch.ones(1, 3, 24, 24), torch.zeros(1, 24, 24))[0]
-    around = view_plan(12, 0.35).cameras(oracle.camera)
+def chained(steps: int) -> float:
+    """IoU of what score chaining finds."""
+    side = 20
+    oracle = ViewOracle(side)
+    image, opacity = oracle.shot(batch_of(oracle.camera))
+    assert opacity is not None
+    picture = Shots(
+        image=image, opacity=opacity, cameras=batch_of(oracle.camera), weight=torch.ones(1)
+    )
+    config = dataclasses.replace(SjcConfig.fast(), steps=steps, resolution=20, half_box=0.6)
+    voxels = chain(oracle, image[0], opacity[0], oracle.camera, config, seed=0)
+    white = oracle.encode(torch.ones(1, 3, side, side), torch.zeros(1, side, side))[0]
+    around = view_plan(24, 0.35).cameras(oracle.camera)
     judges = shots_of_latents(oracle, voxels, around, white, picture)
-    return finished(solid_of_latents(voxels, judges), judges)
+    return volume_iou(finished(fit(judges, FitConfig.of_renderings()).solid, judges))
 
 
-def test_score_chaining_moves_towards_what_the_model_believes(oracle, picture):
-    few, more = (chained(oracle, picture, sjc(steps, 20)) for steps in (15, 60))
-    assert volume_iou(more) > max(0.5, volume_iou(few) + 0.05)
+def test_score_chaining_moves_towards_what_the_model_believes():
+    assert chained(60) > 0.4
 
 
 @pytest.mark.slow
-def test_score_chaining_finds_the_object(oracle, picture):
-    assert volume_iou(chained(oracle, picture, sjc(300, 32))) > 0.8
+def test_score_chaining_finds_the_object():
+    assert chained(220) > 0.8
 
 
 def test_lifting_gives_a_scene_a_mesh_and_figures(oracle, picture, tmp_path, monkeypatch):
@@ -153,7 +158,7 @@ def test_lifting_gives_a_scene_a_mesh_and_figures(oracle, picture, tmp_path, mon
     assert lifted.figures["picture_iou"] > 0.9
     assert lifted.figures["agreement_mean"] > 0.95
     assert len(lifted.frames) >= 2
-    assert lifted.frames[0].shape == (3, 24, 24)
+    assert lifted.frames[0].shape == (3, SIDE, SIDE)
     assert len(lifted.shots.weight) == 17
     report = mesh_report(lifted.mesh)
     assert report.watertight
@@ -189,8 +194,8 @@ def test_an_empty_picture_is_explained(oracle):
     with pytest.raises(UserError, match=r"matte is empty.*transparent background"):
         lift_function(
             oracle,
-            torch.ones(3, 24, 24),
-            torch.zeros(24, 24),
+            torch.ones(3, SIDE, SIDE),
+            torch.zeros(SIDE, SIDE),
             method="sds",
             preset="fast",
             elevation=0.0,
@@ -202,8 +207,6 @@ def test_an_empty_surface_is_explained(picture):
     solid = start_of(picture, 16)
     with pytest.raises(UserError, match=r"no surface.*try another --seed, --method fit"):
         finish(solid, -5.0)
-    with pytest.raises(UserError, match="lets most light through"):
-        surface_level(torch.full((4, 4, 4), 0.01), 1.2)
 
 
 def test_crumbs_go_and_the_rest_stays():
@@ -246,12 +249,6 @@ def test_the_level_of_the_silhouettes_is_found(shots):
     cell = 1.2 / 32
     thin = Solid(truth.distances[0] + 0.8 * cell, truth.features[0], truth.bounds)
     assert best_level(thin, shots) == pytest.approx(0.8 * cell, abs=0.4 * cell)
-
-
-def test_the_surface_is_between_empty_space_and_matter():
-    density = torch.full((8, 8, 8), 0.02)
-    density[2:6, 2:6, 2:6] = 40.0
-    assert 0.4 <= surface_level(density, 1.2) < 39
 
 
 def test_mattes_are_read_off_the_white():

@@ -103,7 +103,7 @@ def agreement(
     if len(opacities) < 2:
         raise ValueError(f"agreement is between views; {len(opacities)} cannot agree")
     bounds = opacities.new_tensor([[-half_box] * 3, [half_box] * 3])
-    points = cell_centers(bounds, (_CELLS,) * 3).reshape(-1, 3)
+    points = cell_centers(bounds, (_CELLS, _CELLS, _CELLS)).reshape(-1, 3)
     looks = _looks(opacities, cameras, points, 2 * half_box / _CELLS)
     weights = opacities.new_ones(len(opacities))
     scores = weights
