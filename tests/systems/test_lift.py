@@ -73,10 +73,10 @@ def test_one_wrong_view_is_ignored(shots):
     assert torch.cat([lied.weight[:4], lied.weight[5:]]).min() > 0.8
     assert volume_iou(carved(lied, 32).field(0.01)) > 0.7
     blind = dataclasses.replace(lied, weight=torch.ones_like(lied.weight))
-    fitted = fit(lied, dataclasses.replace(QUICK, steps=20), seed=0)
+    fitted = fit(lied, QUICK, seed=0)
     assert fitted.weight[4] < 0.1
     assert fitted.residual[4] > 2 * fitted.residual.median()
-    assert volume_iou(finished(fitted.solid, lied)) > 0.78
+    assert volume_iou(finished(fitted.solid, lied)) > 0.8
     assert volume_iou(carved(blind, 32).field(0.01)) <= volume_iou(carved(lied, 32).field(0.01))
 
 
@@ -90,19 +90,28 @@ def test_colors_that_a_view_has_alone_become_its_offset(shots):
     assert offset[3].mean() < others - 0.03
 
 
-def test_distillation_moves_towards_what_the_model_believes(oracle, picture):
-    config = SdsConfig(steps=60, resolution=24, elevation_deg=(-30, 60))
-    start = finished(start_of(picture, 24), picture)
-    solid = distil(oracle, picture, config, seed=0)
-    assert volume_iou(start) < 0.6
-    assert volume_iou(finished(solid, picture)) > volume_iou(start) + 0.1
+def distilled(oracle: ViewOracle, steps: int) -> float:
+    """IoU of what distillation finds; of what it begins with, at 0 steps."""
+    image, opacity = oracle.shot(batch_of(oracle.camera))
+    assert opacity is not None
+    picture = Shots(
+        image=image, opacity=opacity, cameras=batch_of(oracle.camera), weight=torch.ones(1)
+    )
+    config = SdsConfig(steps=steps, resolution=28, elevation_deg=(-30.0, 60.0), shape_rate=0.1)
+    solid = start_of(picture, 28)
+    if steps:
+        solid = distil(oracle, picture, config, seed=0, solid=solid)
+    return volume_iou(finished(solid, picture))
+
+
+def test_distillation_moves_towards_what_the_model_believes():
+    oracle = ViewOracle(20)
+    assert distilled(oracle, 50) > max(0.5, distilled(oracle, 0) + 0.15)
 
 
 @pytest.mark.slow
-def test_distillation_finds_the_object(oracle, picture):
-    config = SdsConfig(steps=250, resolution=32, elevation_deg=(-30, 60))
-    solid = distil(oracle, picture, config, seed=0)
-    assert volume_iou(finished(solid, picture)) > 0.8
+def test_distillation_finds_the_object():
+    assert distilled(ViewOracle(24), 220) > 0.8
 
 
 def test_a_polished_fit_stays_what_it_was(oracle, shots):
@@ -138,13 +147,15 @@ def test_score_chaining_finds_the_object():
     assert chained(220) > 0.8
 
 
-def test_lifting_gives_a_scene_a_mesh_and_figures(oracle, picture, tmp_path, monkeypatch):
+def test_lifting_gives_a_scene_a_mesh_and_figures(tmp_path, monkeypatch):
+    oracle = ViewOracle(24)
+    image, opacity = oracle.shot(batch_of(oracle.camera))
     monkeypatch.setattr(FitConfig, "fast", classmethod(lambda cls: QUICK))
     told: list[tuple[str, int, int]] = []
     lifted = lift_function(
         oracle,
-        picture.image[0],
-        picture.opacity[0],
+        image[0],
+        opacity[0],
         method="fit",
         preset="fast",
         elevation=0.35,
@@ -155,10 +166,10 @@ def test_lifting_gives_a_scene_a_mesh_and_figures(oracle, picture, tmp_path, mon
     )
     assert told[0] == ("views", 0, 16)
     assert told[-1] == ("fit", QUICK.steps, QUICK.steps)
-    assert lifted.figures["picture_iou"] > 0.9
+    assert lifted.figures["picture_iou"] > 0.85
     assert lifted.figures["agreement_mean"] > 0.95
     assert len(lifted.frames) >= 2
-    assert lifted.frames[0].shape == (3, SIDE, SIDE)
+    assert lifted.frames[0].shape == (3, 24, 24)
     assert len(lifted.shots.weight) == 17
     report = mesh_report(lifted.mesh)
     assert report.watertight
@@ -167,7 +178,7 @@ def test_lifting_gives_a_scene_a_mesh_and_figures(oracle, picture, tmp_path, mon
     size = np.ptp(lifted.mesh.vertices, axis=0)
     assert size == pytest.approx([0.82, 0.57, 0.49], abs=0.08)
     again = ObjectScene.load(lifted.scene.save(tmp_path / "scene.safetensors"))
-    assert volume_iou(again.field) > 0.8
+    assert volume_iou(again.field) > 0.75
     torch.testing.assert_close(
         again.render(size=(24, 24)).rgb, lifted.scene.render(size=(24, 24)).rgb, atol=0.02, rtol=0
     )
