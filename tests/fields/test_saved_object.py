@@ -5,6 +5,7 @@ from unflat.fields import (
     DistanceDecoder,
     DistanceSirenField,
     DistanceTriplaneField,
+    DistanceVoxelField,
     FeatureDecoder,
     LaplaceDensity,
     PaletteField,
@@ -51,8 +52,15 @@ def siren_distances() -> DistanceSirenField:
     return DistanceSirenField(FilmSiren(8, 3), film, LaplaceDensity(0.7, 0.2), BOX)
 
 
+def distance_voxels() -> DistanceVoxelField:
+    return DistanceVoxelField(
+        0.3 * torch.randn(1, 4, 3, 5), torch.rand(1, 3, 4, 3, 5), BOX, softness=0.2
+    )
+
+
 KINDS = {
     "triplane": triplane,
+    "distance_voxels": distance_voxels,
     "voxels": voxels,
     "distance_triplane": distances,
     "palette": palette,

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional
 
-from unflat.geometry.camera import Camera
+from unflat.geometry.camera import Camera, length
 
 HALF_BOX = 0.6
 """World units: half the side of the box in which an object of longest side 1 is looked for."""
@@ -103,7 +103,7 @@ def agreement(
     if len(opacities) < 2:
         raise ValueError(f"agreement is between views; {len(opacities)} cannot agree")
     bounds = opacities.new_tensor([[-half_box] * 3, [half_box] * 3])
-    points = cell_centers(bounds, (_CELLS,) * 3).reshape(-1, 3)
+    points = cell_centers(bounds, (_CELLS, _CELLS, _CELLS)).reshape(-1, 3)
     looks = _looks(opacities, cameras, points, 2 * half_box / _CELLS)
     weights = opacities.new_ones(len(opacities))
     scores = weights
@@ -136,11 +136,11 @@ def _looks(
     cell: float,
 ) -> _Looks:
     """Each cell in each view; a cell counts as inside if any of it may be."""
-    distance = cameras.position.norm(dim=-1).min()
+    distance = float(length(cameras.position).min())
     focal = float(cameras.intrinsics[..., 0].max())
     # A coarse pixel is never finer than a cell, or silhouettes of cells would have holes.
     side = max(8, int((distance - 0.5 * float(points.abs().max())) / (focal * cell)))
-    reach = round(cell * focal * opacities.shape[-1] / float(distance) / 2 + 0.5)
+    reach = round(cell * focal * opacities.shape[-1] / distance / 2 + 0.5)
     grown = functional.max_pool2d(opacities[:, None], 2 * reach + 1, 1, reach)[:, 0]
     inside = mattes_at(grown, cameras, points) > 0.5
     uv, _ = cameras.project(points.expand(len(opacities), -1, 3))
@@ -158,7 +158,9 @@ def _score(looks: _Looks, weights: Float[Tensor, " views"], view: int) -> Tensor
     own = looks.covered(view, hull)
     carved = hull & looks.inside[view]
     kept = told.new_zeros(())
-    for other in told.nonzero().flatten().tolist():
+    for other in range(len(told)):
+        if not told[other]:
+            continue
         before = looks.covered(other, hull)
         kept += told[other] * (looks.covered(other, carved) / before if before else 1.0)
     return own * kept / told.sum().clamp_min(1e-6)

@@ -33,7 +33,7 @@ def carved(shots: Shots, resolution: int) -> Solid:
         UserError: silhouettes are empty, or have nothing in common.
     """
     loose = shots.image.new_tensor([[-_LOOSE * HALF_BOX] * 3, [_LOOSE * HALF_BOX] * 3])
-    points = cell_centers(loose, (_COARSE,) * 3)
+    points = cell_centers(loose, (_COARSE, _COARSE, _COARSE))
     values = mattes_at(shots.opacity, shots.cameras, points.reshape(-1, 3))
     outvoted = _outvoted(values, shots, loose)
     coarse = voted(values, shots.weight, outvoted).view(_COARSE, _COARSE, _COARSE)

@@ -77,6 +77,11 @@ class FitConfig:
         """Some two minutes for 32 views."""
         return cls(steps=900, resolution=96, rays=4096)
 
+    @classmethod
+    def of_renderings(cls) -> "FitConfig":
+        """For pictures that already are of one object."""
+        return cls(steps=120, rays=2048, reweigh=0)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:

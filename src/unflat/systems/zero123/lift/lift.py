@@ -34,7 +34,7 @@ from unflat.geometry.relative_pose import RelativePose
 from unflat.metrics import mask_iou, psnr
 from unflat.object_scene import ObjectScene
 from unflat.scene import SceneHeader
-from unflat.systems.zero123.lift.bake import shots_of_latents, solid_of_latents
+from unflat.systems.zero123.lift.bake import shots_of_latents
 from unflat.systems.zero123.lift.fit import FitConfig, fit
 from unflat.systems.zero123.lift.guidance import GuidanceConfig
 from unflat.systems.zero123.lift.sds import SdsConfig, distil
@@ -64,7 +64,7 @@ _SHARP = 0.3  # voxels: softness of what is saved
 _MESH = 128  # grid points along the box's longest side
 _FRAMES = 12  # progress pictures
 _POLISH = {"fast": 0, "best": 60}  # steps of distillation after the fit
-_OF_LATENTS = 16  # sides from which a field of latents is painted
+_AROUND = 24  # sides from which what was distilled is looked at
 
 
 @runtime_checkable
@@ -360,9 +360,9 @@ def _sjc(task: _Task) -> _Made:
         seed=task.seed,
         progress=task.diary.latents(model, white),
     )
-    around = view_plan(_OF_LATENTS, 0.0).cameras(input_camera(picture.opacity[0], 0.0))
+    around = view_plan(_AROUND, 0.0).cameras(input_camera(picture.opacity[0], 0.0))
     judges = shots_of_latents(model, voxels, around, white, picture)
-    solid = solid_of_latents(voxels, judges)
+    solid = fit(judges, FitConfig.of_renderings(), seed=task.seed).solid
     figures = {
         "sjc_steps": config.steps,
         "guidance_scale": config.guidance.guidance_scale,
@@ -406,11 +406,11 @@ def joined(picture: Shots, views: Views, cameras: Camera) -> Shots:
 @torch.no_grad()
 def _own_outlines(solid: Solid, softness: float, picture: Shots) -> Shots:
     """What a solid itself shows from all around, for the surface to agree with."""
-    around = view_plan(_OF_LATENTS, 0.0).cameras(input_camera(picture.opacity[0], 0.0))
+    around = view_plan(_AROUND, 0.0).cameras(input_camera(picture.opacity[0], 0.0))
     seen = seen_by(solid.field(softness), around, picture.side)
     return Shots(
         image=on_white(seen).clamp(0, 1),
         opacity=seen.opacity,
         cameras=around,
-        weight=torch.ones(_OF_LATENTS),
+        weight=torch.ones(_AROUND),
     )

@@ -114,7 +114,7 @@ def start_of(shots: Shots, resolution: int) -> Solid:
     radius = max(_BALL, _ROOM * float(off * camera.position.norm()))
     side = radius + 3 * _EDGE
     bounds = shots.image.new_tensor([[-side] * 3, [side] * 3])
-    points = cell_centers(bounds, (resolution,) * 3)
+    points = cell_centers(bounds, (resolution, resolution, resolution))
     cone = mattes_at(shots.opacity[:1], camera, points.reshape(-1, 3))[0]
     ball = ((radius - points.norm(dim=-1)) / _EDGE + 0.5).clamp(0, 1)
     values = torch.minimum(cone.view_as(ball), ball)

@@ -62,12 +62,13 @@ class SjcConfig:
         """A coarse grid in a box that is as large as the object, and few steps.
 
         With a guidance of 3 in place of 100 the score is some thirty times weaker, and so are the
-        terms that have to be in balance with it.
+        terms that have to be in balance with it. Longer steps make up for there being fewer.
         """
         return cls(
             steps=250,
             resolution=40,
             half_box=0.7,
+            rate=0.2,
             guidance=GuidanceConfig.sjc(3.0),
             picture=1000.0,
             smooth=30.0,
@@ -77,7 +78,7 @@ class SjcConfig:
     @classmethod
     def best(cls) -> "SjcConfig":
         """The same, for longer and finer."""
-        return replace(cls.fast(), steps=1500, resolution=64)
+        return replace(cls.fast(), steps=1500, resolution=64, rate=0.1)
 
 
 Progress = Callable[[int, int, LatentVoxels], None]
@@ -107,9 +108,10 @@ def chain(
     """
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = model.latent_shape
-    voxels = LatentVoxels.random(
-        (channels, *[config.resolution] * 3), generator, half=config.half_box
-    ).to(model.device)
+    size = config.resolution
+    voxels = LatentVoxels.random((channels, size, size, size), generator, half=config.half_box).to(
+        model.device
+    )
     camera = batch_of(camera.to(model.device))
     batch, matte = image[None].to(model.device), opacity[None].to(model.device)
     elevation, _, _ = orbit_coordinates(camera.position)

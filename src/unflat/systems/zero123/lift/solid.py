@@ -162,7 +162,7 @@ def signed_distances(
         return torch.full_like(values, -cell if inside.all() else 1.0)
     steps = np.asarray(distance_transform_edt(~inside)) - np.asarray(distance_transform_edt(inside))
     steps -= 0.5 * np.sign(steps)  # the surface runs between voxels
-    slope = np.linalg.norm(np.stack(np.gradient(heights)), axis=0)
+    slope = np.sqrt(sum(np.square(part) for part in np.gradient(heights)))
     near = np.abs(steps) < 1
     fine = -heights / np.maximum(slope, 1e-12)
     agreeing = near & (np.abs(fine) < 1.5)
@@ -190,8 +190,10 @@ def unevenness(
     total = near.sum().clamp_min(1)
     ahead = (d[2:, 1:-1, 1:-1], d[1:-1, 2:, 1:-1], d[1:-1, 1:-1, 2:])
     behind = (d[:-2, 1:-1, 1:-1], d[1:-1, :-2, 1:-1], d[1:-1, 1:-1, :-2])
-    square = sum((0.5 * (a - b)).square() for a, b in zip(ahead, behind, strict=True))
-    bend = sum(a + b - 2 * middle for a, b in zip(ahead, behind, strict=True))
+    square, bend = torch.zeros_like(middle), torch.zeros_like(middle)
+    for after, before in zip(ahead, behind, strict=True):
+        square = square + (0.5 * (after - before)).square()
+        bend = bend + after + before - 2 * middle
     eikonal = ((square + _EPSILON).sqrt() - 1).square()
     rough = bend.square() / (1 + bend.square())
     return (near * eikonal).sum() / total, (near * rough).sum() / total

@@ -8,8 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from torch.nn import functional
 
 from unflat.errors import UserError
@@ -20,7 +18,6 @@ _LOWEST, _HIGHEST, _LEVELS = -2.0, 3.0, 41  # voxels: levels that are tried
 _CRUMB = 0.02  # share of the largest part's volume that a part needs to stay
 _MOST_VIEWS = 12  # whose silhouettes are compared
 _FINER = 2  # times as many pixels along a side
-_THINNEST = 0.01  # of the densest: no density below tells empty space from matter
 _TIE = 0.002  # of IoU: no difference
 
 
@@ -70,18 +67,19 @@ def finish(solid: Solid, level: float) -> Finished:
     from scipy.ndimage import label
 
     heights = level - solid.distances()
-    parts, count = label((heights > 0).cpu().numpy())
+    # annotated: scipy's stubs make a number of what is an array and a number
+    found: tuple[np.ndarray, int] = label((heights > 0).cpu().numpy())  # pyright: ignore[reportAssignmentType]
+    parts, count = found
     if not count:
         raise UserError(empty_message("nothing is left inside of its surface"))
     sizes = np.bincount(parts.ravel())[1:]
-    crumbs = 1 + np.flatnonzero(sizes < _CRUMB * sizes.max())
+    is_crumb = np.concatenate([[False], sizes < _CRUMB * sizes.max()])
     # Next to a crumb values lead up to it, so its surroundings go with it.
-    gone = _grown(np.isin(parts, crumbs)) & ~_grown(
-        np.isin(parts, np.setdiff1d(parts, [0, *crumbs]))
-    )
+    kept = ~is_crumb[parts] & (parts > 0)
+    gone = _grown(is_crumb[parts]) & ~_grown(kept)
     heights[torch.from_numpy(gone).to(heights.device)] = -solid.cell
     distances = signed_distances(heights, 0.0, solid.cell)
-    return Finished(Solid(distances, solid.colors(), solid.bounds), level, len(crumbs))
+    return Finished(Solid(distances, solid.colors(), solid.bounds), level, int(is_crumb.sum()))
 
 
 def empty_message(what: str) -> str:
@@ -96,25 +94,3 @@ def _grown(where: np.ndarray) -> np.ndarray:
     from scipy.ndimage import binary_dilation
 
     return np.asarray(binary_dilation(where, iterations=2))
-
-
-def surface_level(density: Float[Tensor, "z y x"], side: float) -> float:
-    """The density at which matter begins, by its own histogram.
-
-    Densities of empty space and of matter are far apart in their logarithms; the level is the one
-    between them that leaves the two groups most alike within (Otsu 1979).
-
-    Args:
-        density: of voxels, per world unit.
-        side: of the box, world units.
-
-    Raises:
-        UserError: no part is so dense that light would be halved on its way through the box.
-    """
-    from skimage.filters import threshold_otsu
-
-    densest = float(density.max())
-    if densest * side < np.log(2):
-        raise UserError(empty_message("even its densest part lets most light through"))
-    values = density.clamp_min(_THINNEST * densest).log().flatten().cpu().numpy()
-    return float(np.exp(threshold_otsu(values, nbins=128)))
