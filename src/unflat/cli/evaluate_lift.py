@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 class Options(EvaluationOptions):
     """How right the surface of an object is, made from one picture.
 
-    Measured in the same run: a ball, the unit box, the relief of the picture's outline, and what
-    eight true masks leave (a reference that sees more than any method).
+    Measured in the same run: a ball, the unit box, the relief of the picture's outline, what its
+    mask leaves of the box, and what eight true masks leave (which sees more than any method).
     """
 
     meshes: Path
     """True surfaces, NAME.glb for object NAME: a .tar file or a folder."""
     model: str = "vq3d-small"
-    """A model, a folder of meshes (NAME.glb, .obj, .ply; y up), or sphere, box, relief."""
+    """A model, a folder of meshes (NAME.glb, .obj, .ply; y up), or sphere, box, relief,
+    hull-1-mask."""
     split: str = "val"
     """Whose objects are measured."""
     depth: str = "sphere"
@@ -33,6 +34,10 @@ class Options(EvaluationOptions):
     """Along a side, for the shared volume."""
     alignment: Literal["none", "similarity-icp"] = "none"
     """Compare surfaces where they are, or move, turn and scale them onto the true ones first."""
+    method: Literal["fit", "sds", "sjc"] = "fit"
+    """For models of new views: how they are lifted."""
+    preset: Literal["fast", "best"] = "fast"
+    """For models of new views: how long that may take."""
     samples: int | None = None
     """Intervals of a ray, for models that render; the evaluation's own number if not given."""
 
@@ -52,7 +57,9 @@ def run(options: Options, terminal: Terminal) -> int:
         if model not in BASELINES:
             is_tar = Path(model).suffix == ".tar"
             found = model if is_tar else find_method(model, BASELINES, offline=options.offline)
-            model = load_lifter(found, device, options.samples)
+            model = load_lifter(
+                found, device, options.samples, method=options.method, preset=options.preset
+            )
         depth = None
         if options.depth != "sphere":
             place = find_method(options.depth, ("floor",), offline=options.offline)
@@ -75,6 +82,8 @@ def run(options: Options, terminal: Terminal) -> int:
         "meshes": str(options.meshes),
         "split": options.split,
         "depth": options.depth,
+        "method": options.method,
+        "preset": options.preset,
         "voxels": options.voxels,
         "alignment": options.alignment,
     }

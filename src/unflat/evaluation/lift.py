@@ -22,7 +22,14 @@ from torch import Tensor
 from unflat.data.posed_objects import PosedObject, PosedObjects
 from unflat.errors import UserError
 from unflat.evaluation.estimators import DepthEstimator
-from unflat.evaluation.lift_baselines import HULL_VIEWS, Relief, Sphere, UnitBox, VisualHull
+from unflat.evaluation.lift_baselines import (
+    HULL_VIEWS,
+    PictureHull,
+    Relief,
+    Sphere,
+    UnitBox,
+    VisualHull,
+)
 from unflat.evaluation.lifter import Lifter, Picture
 from unflat.evaluation.mesh_files import MeshFiles
 from unflat.evaluation.protocol import fingerprint
@@ -45,7 +52,7 @@ from unflat.report import versions
 Alignment = Literal["none", "similarity-icp"]
 """Whether surfaces are moved onto the true ones before they are compared."""
 
-BASELINES = ("sphere", "box", "relief")
+BASELINES = ("sphere", "box", "relief", "hull-1-mask")
 """By name."""
 HELD_OUT = 8
 """Views whose masks outlines are compared with."""
@@ -309,7 +316,7 @@ def _views(objects: PosedObjects, index: int) -> PosedObject:
 
 def _methods(model: str | Lifter, depth: DepthEstimator | None) -> list[Lifter]:
     """The one that is asked for, then the baselines, then the reference that sees more."""
-    known: list[Lifter] = [Relief(depth), Sphere(), UnitBox(), VisualHull()]
+    known: list[Lifter] = [Relief(depth), Sphere(), UnitBox(), PictureHull(), VisualHull()]
     if not isinstance(model, str):
         return [model, *known]
     first = [method for method in known if method.name == model and model in BASELINES]

@@ -112,6 +112,29 @@ class VisualHull:
         return carve(picture.hull_masks, picture.hull_cameras, picture.name)
 
 
+class PictureHull:
+    """All that the picture's own mask allows: its cone within the unit box."""
+
+    name = "hull-1-mask"
+
+    def describe(self) -> dict[str, object]:
+        """How it is carved."""
+        return {"sees": "the input's true mask and camera", "voxels": HULL_RESOLUTION}
+
+    def lift(self, picture: Picture, seed: int) -> Triangles:
+        """The surface of what the mask covers, within the unit box and a hair more.
+
+        Raises:
+            UserError: nothing is left.
+        """
+        cameras = Camera(
+            camera_to_world=picture.camera.camera_to_world[None],
+            intrinsics=picture.camera.intrinsics[None],
+            kind=picture.camera.kind,
+        )
+        return carve(picture.mask[None], cameras, picture.name)
+
+
 def relief_surface(
     mask: Float[Tensor, "height width"],
     front: Float[Tensor, "height width"],

@@ -18,12 +18,14 @@ from unflat.training.model_file import read_header
 
 if TYPE_CHECKING:
     from unflat.systems.vq3d.generate import Sampling
+    from unflat.systems.zero123.lift.lift import Method, Preset
 
 BASELINES = ("copy", "mean-color", "depth-warp")
 """Methods that need no weights, by the names under which the task takes them as models."""
 
 _RUN_MODEL = "model.safetensors"  # in the folder of a training run
 _SCENES = "vq3d"  # the system that makes views of whole scenes
+_OBJECTS = "zero123"  # the system that makes views of objects, which are lifted
 
 
 def load_reconstructor(
@@ -307,14 +309,23 @@ def load_view_maker(
     return ModelViews(found, Sampler(**settings), tells_elevation=tells_elevation, file=path)
 
 
-def load_lifter(model: str | Path, device: str = "cpu", samples: int | None = None) -> Lifter:
-    """Surfaces that lie in files, or the relief of a model's depth.
+def load_lifter(
+    model: str | Path,
+    device: str = "cpu",
+    samples: int | None = None,
+    *,
+    method: "Method" = "fit",
+    preset: "Preset" = "fast",
+) -> Lifter:
+    """Surfaces that lie in files, what a model of new views is lifted to, or a depth's relief.
 
     Args:
         model: a folder or tar of meshes, a model's file, a run's folder, or a name from
             ``unflat models list``.
         device: where a model runs.
         samples: intervals per ray; the system's default for evaluation if not given.
+        method: how a model of new views is lifted.
+        preset: how long that may take.
 
     Raises:
         UserError: there is no such model, or a folder holds no mesh.
@@ -325,5 +336,11 @@ def load_lifter(model: str | Path, device: str = "cpu", samples: int | None = No
     path = Path(model)
     if path.suffix == ".tar" or (path.is_dir() and not (path / "model.safetensors").is_file()):
         return MeshFiles(path)
+    path = path / _RUN_MODEL if (path / _RUN_MODEL).is_file() else path
+    if path.is_file() and tensor_file_kind(path) and read_header(path).get("system") == _OBJECTS:
+        from unflat.evaluation.zero123_lift import ModelLifter
+        from unflat.systems.zero123.pipeline import load_view_model
+
+        return ModelLifter(load_view_model(path, device), method=method, preset=preset, file=path)
     system = load_reconstructor(model, device, samples)
     return Relief(ModelDepth(system), name=system.name)

@@ -66,7 +66,7 @@ class ModelViews:
         """See `ViewMaker`."""
         model, size = self.model, image.shape[-2:]
         shown, opacity = (
-            _resized(value[None], (model.side, model.side)).to(model.device)
+            resized(value[None], (model.side, model.side)).to(model.device)
             for value in (image, mask[None])
         )
         height, _, _ = orbit_coordinates(reference.position)
@@ -79,11 +79,13 @@ class ModelViews:
             seed=seed,
             batch=BATCH,
         )
-        return _resized(views.image.cpu(), (size[0], size[1])).clamp(0, 1)
+        return resized(views.image.cpu(), (size[0], size[1])).clamp(0, 1)
 
 
-def _resized(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Smaller without aliasing, larger smoothly."""
+def resized(
+    values: Float[Tensor, "batch channels height width"], size: tuple[int, int]
+) -> Float[Tensor, "batch channels rows columns"]:
+    """Smaller without aliasing, larger smoothly; in [0, 1]."""
     if tuple(values.shape[-2:]) == size:
         return values
     return functional.interpolate(

@@ -6,7 +6,7 @@ the second. So that guidance is possible, the reference's embedding and picture 
 some.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -176,7 +176,7 @@ class ViewRecipe:
 
     def config_json(self) -> dict[str, Any]:
         """See `Recipe`."""
-        return {"system": SYSTEM, **self._config}
+        return {"system": SYSTEM, **self._config, "loss": asdict(self.objective)}
 
     def _shown(
         self, batch: dict[str, Tensor], generator: torch.Generator
