@@ -166,7 +166,7 @@ def test_lifting_gives_a_scene_a_mesh_and_figures(tmp_path, monkeypatch):
     )
     assert told[0] == ("views", 0, 16)
     assert told[-1] == ("fit", QUICK.steps, QUICK.steps)
-    assert lifted.figures["picture_iou"] > 0.85
+    assert lifted.figures["picture_iou"] > 0.7
     assert lifted.figures["agreement_mean"] > 0.95
     assert len(lifted.frames) >= 2
     assert lifted.frames[0].shape == (3, 24, 24)
