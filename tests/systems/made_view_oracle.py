@@ -60,9 +60,9 @@ class ViewOracle:
         """Exact up to the steps of a ray: where it first is inside, of four rays a pixel."""
         rays = image_rays(camera, 2 * self.side, 2 * self.side)
         reach = camera.position.norm(dim=-1)[:, None, None, None]
-        along = reach + torch.linspace(-0.75, 0.75, 100)
+        along = (reach + torch.linspace(-0.75, 0.75, 100)).expand(*rays.origins.shape[:-1], 100)
         inside = true_distance(rays.at(along)) < 0
-        first = along.expand(inside.shape).gather(-1, inside.int().argmax(-1, keepdim=True))
+        first = along.gather(-1, inside.int().argmax(-1, keepdim=True))
         color = true_color(rays.at(first))[..., 0, :].permute(0, 3, 1, 2)
         there = inside.any(-1)[:, None].float()
         image, opacity = (

@@ -29,12 +29,13 @@ from unflat.export.isosurface import mesh_of_field, mesh_report
 from unflat.export.mesh import Mesh
 from unflat.geometry.camera import Camera
 from unflat.geometry.hull import agreement
-from unflat.geometry.pose import orbit_coordinates, orbit_pose
+from unflat.geometry.pose import orbit_coordinates
 from unflat.geometry.relative_pose import RelativePose
 from unflat.metrics import mask_iou, psnr
 from unflat.object_scene import ObjectScene
 from unflat.scene import SceneHeader
 from unflat.systems.zero123.lift.bake import shots_of_latents
+from unflat.systems.zero123.lift.cameras import input_camera, view_plan
 from unflat.systems.zero123.lift.fit import FitConfig, fit
 from unflat.systems.zero123.lift.guidance import GuidanceConfig
 from unflat.systems.zero123.lift.sds import SdsConfig, distil
@@ -50,15 +51,9 @@ Method = Literal["fit", "sds", "sjc"]
 Preset = Literal["fast", "best"]
 """How long it may take."""
 
-FOV_DEG = 49.13
-"""Of the cameras that Zero-1-to-3's training pictures were rendered with."""
 VIEWS = {"fast": 16, "best": 32}
 """Made for ``fit``, beside the picture itself."""
 
-_RADIUS = (1.5, 2.2)  # world units, of the training pictures
-_RADIUS_OF_EXTENT = (1.52, 0.20)  # least squares over rendered objects: r = 1.52 + 0.20 / extent
-_ELEVATIONS_DEG = (-30.0, 70.0)  # of made views
-_GOLDEN = 0.5 * (math.sqrt(5) - 1)  # its multiples, modulo 1, are spread evenly at any count
 _FIRST_WEIGHT = 4.0  # of the picture among views of weight 1
 _SHARP = 0.3  # voxels: softness of what is saved
 _MESH = 128  # grid points along the box's longest side
@@ -182,46 +177,6 @@ def lift(
     )
     scene = ObjectScene(field, header, camera, picture=picture.image[0])
     return Lifted(scene=scene, mesh=mesh, shots=made.shots, figures=figures, frames=diary.frames)
-
-
-def input_camera(opacity: Float[Tensor, "side side"], elevation: float) -> Camera:
-    """A camera at azimuth 0 that could have taken a picture, with the training pictures' angle.
-
-    Objects have a longest side of 1, which says how far away a camera is whose picture they fill
-    so much of: on average, for some are seen from their narrow side.
-
-    Args:
-        opacity: of the picture.
-        elevation: radians.
-    """
-    there = opacity > 0.5
-    spans = [there.any(axis).nonzero() for axis in (0, 1)]
-    extent = max(int(s.max() - s.min()) + 1 if len(s) else 1 for s in spans) / len(opacity)
-    constant, factor = _RADIUS_OF_EXTENT
-    low, high = _RADIUS
-    radius = min(max(constant + factor / extent, low), high)
-    pose = orbit_pose(torch.tensor(elevation), torch.tensor(0.0), torch.tensor(radius))
-    return Camera.from_fov(math.radians(FOV_DEG), pose)
-
-
-def view_plan(count: int, elevation: float) -> RelativePose:
-    """Where views are made from: in even turns all around, high and low, and as far away.
-
-    Heights are spread evenly in their sine, neighbours being far apart in height.
-
-    Args:
-        count: of views.
-        elevation: radians; of the picture.
-    """
-    low, high = (math.sin(math.radians(value)) for value in _ELEVATIONS_DEG)
-    number = torch.arange(count)
-    height = low + (high - low) * ((number + 0.5) * _GOLDEN % 1.0)
-    azimuth = (number + 1) * 2 * math.pi / count
-    return RelativePose(
-        polar=elevation - height.asin(),
-        azimuth=torch.atan2(azimuth.sin(), azimuth.cos()),
-        radius=torch.zeros(count),
-    )
 
 
 @dataclass(frozen=True)
