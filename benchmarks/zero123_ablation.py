@@ -76,7 +76,8 @@ def measured(data: Path, steps: int) -> dict[str, Any]:
             steps=steps, batch_size=32, lr=1e-3, threads=1, sample_every=0, checkpoint_every=500
         )
         batches = PosedBatches(views, loop.batch_size, together=Objective().views)
-        result = train(recipe, batches, loop, RUNS / f"{number}-{steps}", resume=True)
+        out = RUNS / f"{number}-{steps}"
+        result = train(recipe, batches, loop, out, resume=(out / "run.json").exists())
         model.network.load_state_dict(read_checkpoint(result.checkpoint).averaged())
         model.network.eval().requires_grad_(False)
         rows[name] = {
