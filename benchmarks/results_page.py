@@ -38,9 +38,10 @@ RUNS = {
     "inversion-planes": "inversion --model find-planes --data planes-srn.tar --split val",
     "inversion-cars-test": "inversion --model find-cars --data cars-srn.tar --split test",
     "inversion-planes-test": "inversion --model find-planes --data planes-srn.tar --split test",
-    "views-objects": "views --model vq3d-small --data objects-zero123.tar --resolution 64",
-    "views-turntable": "views --model vq3d-small --data turntable.tar --split all --resolution 64",
-    "lift-objects": "lift --model vq3d-small --data objects-zero123.tar "
+    "views-objects": "views --model unflat-views --data objects-zero123.tar --resolution 64",
+    "views-turntable": "views --model unflat-views --data turntable.tar --split all "
+    "--resolution 64",
+    "lift-objects": "lift --model unflat-views --data objects-zero123.tar "
     "--meshes objects-val-meshes.tar",
 }
 """Name of the table, and the words after ``unflat evaluate``; files are those of DATA."""
