@@ -38,6 +38,8 @@ class Objective:
     published: 0.05."""
     drop_height: float = 0.5
     """Share of pairs that are not told how high the reference was taken; small models only."""
+    still: float = 0.0
+    """Share of batches whose targets are the references themselves; published: none."""
     noisy: float = 1.0
     """How much oftener noisy timesteps are drawn, as the power of their density plus one: 1 is
     evenly (published), 2 in proportion to the timestep. Where things are is decided early."""
@@ -208,6 +210,9 @@ class ViewRecipe:
     def _partners(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """For each reference, which picture of the same object is its target."""
         views = self.objective.views
+        is_still = torch.rand((), generator=generator, device=generator.device)
+        if float(is_still) < self.objective.still:
+            return torch.arange(len(batch["image"]), device=batch["image"].device)
         shift = 1 + int(torch.randint(views - 1, (), generator=generator, device=generator.device))
         return _next_of_group(len(batch["image"]), views, shift).to(batch["image"].device)
 
