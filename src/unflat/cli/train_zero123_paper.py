@@ -201,9 +201,8 @@ def _write(
         "Use": f"`unflat views PICTURE --model {out.name}/model.safetensors`",
         "Inputs": f"One picture of one object, brought to {recipe.model.side} px before white.",
         "Numbers": "Not measured. `unflat evaluate views --model ... --data ...`",
-        "Licence": "That of the weights it began with binds it too (Stable Diffusion's: "
-        "CreativeML OpenRAIL-M).",
         "How to cite": "Name unflat and its version, and arXiv 2303.11328.",
     }
     weights = learned if has_adapters else whole(learned, start)
-    write_model(out, weights, header, sections, report, counts)
+    card = {"name": out.name, "licence": f"that of {start.name}, with which its training began"}
+    write_model(out, weights, {**header, "card": card}, sections, report, counts)

@@ -4,7 +4,7 @@
 `unflat.systems.zero123.latents`.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -36,6 +36,7 @@ class Sheet(NamedTuple):
     camera: Camera
 
 
+@runtime_checkable
 class Showing(Protocol):
     """Where a recipe takes from what a batch shows."""
 
