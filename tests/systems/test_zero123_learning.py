@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from box_object import box, cameras_around, views_of
 from published_views import fixture, tiny_state, write_checkpoint, write_start
@@ -23,10 +24,10 @@ from unflat.systems.zero123.learning import (
     learned_parameters,
     to_keep,
 )
+from unflat.systems.zero123.model import Tensors
 from unflat.systems.zero123.published import LATENT_SCALE
 from unflat.systems.zero123.published_loading import open_training_start
 from unflat.systems.zero123.recipe import Learning, Objective, ViewRecipe, dropped
-from unflat.systems.zero123.schedule import TIMESTEPS
 
 OBJECTIVE = Objective(views=2, drop_height=0.0, mirror=False, recolor=0.0)
 
@@ -67,8 +68,8 @@ def recipe_of(start, config=None):
     return ViewRecipe(model, OBJECTIVE, {}, learning=learning, showing=FromLatents(model))
 
 
-def batch_of(views, latents):
-    return LatentBatches(PosedBatches(views, 4, together=2), latents).batch(0)
+def batch_of(views, latents, count=2):
+    return LatentBatches(PosedBatches(views, count, together=2), latents).batch(0)
 
 
 def stepped(recipe, batch, seed=0):
@@ -96,7 +97,7 @@ def test_what_is_dropped_is_zero_before_the_projection(start):
         "picture": known["c_concat"].expand(count, -1, -1, -1),
         "elevation": torch.zeros(count),
     }
-    reference = type(model.reference(torch.ones(1, 3, 256, 256), torch.ones(1, 256, 256)))(parts)
+    reference = Tensors(parts)
     yes, no = torch.ones(count).bool(), torch.zeros(count).bool()
     pose = RelativePose(
         polar=known["T"][:, 0],
@@ -130,7 +131,7 @@ def test_a_target_is_a_sample_and_a_reference_the_mean(start, views, latents):
     elevation = torch.zeros(4)
     uncached = model.reference(image, torch.ones(4, 256, 256), elevation).parts
     order = torch.from_numpy(PosedBatches(views, 4, together=2).indices(0))
-    batch = batch_of(views, latents)
+    batch = batch_of(views, latents, 4)
     shown = FromLatents(model).learned(batch, torch.Generator().manual_seed(3))
     for name in ("embedding", "picture"):  # kept in half precision
         wanted, found = uncached[name][order], shown.reference.parts[name]
@@ -170,7 +171,9 @@ def test_latents_are_kept_until_their_files_change(start, views, tmp_path, monke
 
 def test_one_token_leaves_queries_and_keys_alone(start, views, latents):
     recipe = recipe_of(start)
-    stepped(recipe, batch_of(views, latents))["loss"].backward()
+    # the plain kernel: faster ones leave some 1e-10 of rounding
+    with sdpa_kernel(SDPBackend.MATH):
+        stepped(recipe, batch_of(views, latents))["loss"].backward()
     idle, busy = [], []
     for name, weight in recipe.networks.named_parameters():
         crossed = ("attn2.to_q", "attn2.to_k", "norm2")
@@ -178,7 +181,6 @@ def test_one_token_leaves_queries_and_keys_alone(start, views, latents):
         (idle if is_idle else busy).append(weight.grad)
     assert len(idle) == 16 * 4
     assert not any(grad.any() for grad in idle)
-    # but for the bias of self-attention's keys, all else moves; the authors' has no such bias
     assert all(grad is not None and grad.any() for grad in busy)
 
 
@@ -226,7 +228,7 @@ def test_it_learns_a_repeated_batch(start, views, latents, lora):
     optimizer = torch.optim.AdamW(recipe.parameter_groups(), lr=1e-3 if not lora else 5e-3)
     for group in optimizer.param_groups:
         group["lr"] *= group.get("lr_scale", 1.0) ** 0.5
-    for _ in range(12):
+    for _ in range(10):
         optimizer.zero_grad()
         stepped(recipe, batch)["loss"].backward()
         optimizer.step()
@@ -250,5 +252,3 @@ def test_adapters_begin_as_nothing_and_are_few(start, views, latents):
     assert "unet.conv_in.weight" in names
     assert not [name for name in names if "attn2.to_q" in name or "attn2.to_k" in name]
     assert sum("attn" in name for name in names) == 16 * 6 * 2
-    # what flows: each timestep's noise is told apart, so that the test above says something
-    assert TIMESTEPS == 1000
