@@ -123,7 +123,7 @@ def test_a_plan_says_what_learns(data, start, tmp_path, capsys):
         "train", "zero123", "--data", str(data), "--out", str(tmp_path / "x"), "--preset", "paper",
         "--init", str(start), "--dry-run", "--device", "cpu", "--lora", "4",
     ]) == 0  # fmt: skip
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "adapters of rank 4 and first convolution" in said
     assert "would train 105000 steps" in said
     assert not (tmp_path / "x").exists()
