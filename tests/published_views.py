@@ -77,6 +77,17 @@ def write_checkpoint(path: Path, state: dict[str, Tensor], **more: Any) -> Path:
     return path
 
 
+def write_start(path: Path) -> Path:
+    """What training begins with: sees the noisy latent alone, knows no poses."""
+    first = "model.diffusion_model.input_blocks.0.0.weight"
+    state = {
+        key: value
+        for key, value in tiny_state().items()
+        if not key.startswith(("model_ema.", "cc_projection."))
+    }
+    return write_checkpoint(path, {**state, first: state[first][:, :4].clone()})
+
+
 def write_folder(
     folder: Path, state: dict[str, Tensor], dialect: Dialect, ending: str = ".safetensors"
 ) -> Path:

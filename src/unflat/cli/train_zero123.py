@@ -22,8 +22,12 @@ class Options(TrainingOptions):
     unflat data from-meshes writes them. Ctrl-C saves; the same command with --resume goes on.
     """
 
-    preset: Literal["tiny", "small"] | None = None
-    """Size: tiny for a CPU, small for one GPU; tiny if not given."""
+    preset: Literal["tiny", "small", "paper"] | None = None
+    """Size: tiny for a CPU, small for one GPU; tiny if not given. paper: Zero-1-to-3's own
+    networks, which begin with the weights of --init."""
+    lora: int | None = None
+    """Of paper: rank of adapters that learn in place of the whole denoiser, for small GPUs; 0 for
+    none."""
     split: str | None = None
     """Which part of --data, as train; all objects if not given."""
 
@@ -32,6 +36,7 @@ def run(options: Options, terminal: Terminal) -> int:
     """Exit code of training."""
     import torch
 
+    from unflat.cli.train_zero123_paper import run_paper
     from unflat.cli.training_run import (
         carry_out,
         changed,
@@ -46,6 +51,10 @@ def run(options: Options, terminal: Terminal) -> int:
 
     before = earlier(options.out, options.resume, options.config)
     about = _about(options, before.get("about", {}))
+    if about["preset"] == "paper":
+        return run_paper(options, terminal, about, before)
+    if options.lora is not None:
+        raise UserError("--lora: belongs to --preset paper; leave it out, or add that.")
     model = changed(PRESETS[about["preset"]](), before.get("config", {}), '"config"')
     objective = changed(Objective(), before.get("loss", {}), '"loss"')
     config = changed(
@@ -57,11 +66,11 @@ def run(options: Options, terminal: Terminal) -> int:
     rank, world_size = process_rank()
     require_rows(config, objective.views, world_size)
     with report.stage("data") as stage:
-        views = _views(about, model.side)
+        views = views_of(about, model.side)
         stage.note = views.summary
     for note in views.notes:
         report.warn(note, about=views.name)
-    batches = _batches(views, config, objective.views, rank, world_size)
+    batches = batches_of(views, config, objective.views, rank, world_size)
     torch.manual_seed(config.seed)  # the first weights are drawn from it
     network = build(model)
     recipe = ViewRecipe(
@@ -90,7 +99,12 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     """Data and sizes: what is named, else what the resumed run had."""
     if options.per_batch or options.classes or len(options.data) > 1:
         raise UserError("--data: one data set may be given; leave out others and --classes.")
-    named = {"preset": options.preset, "data": list(options.data), "split": options.split}
+    named = {
+        "preset": options.preset,
+        "data": list(options.data),
+        "split": options.split,
+        "init": options.init,
+    }
     chosen = {key: value for key, value in named.items() if value}
     about = {**named, "preset": "tiny", **before, **chosen}
     if not about["data"]:
@@ -101,8 +115,16 @@ def _about(options: Options, before: dict[str, Any]) -> dict[str, Any]:
     return about
 
 
-def _views(about: dict[str, Any], side: int) -> "PosedViews":
-    """All pictures at the model's size."""
+def views_of(about: dict[str, Any], side: int) -> "PosedViews":
+    """All pictures of a data set with cameras and masks.
+
+    Args:
+        about: ``data`` and ``split``.
+        side: of the pictures, pixels.
+
+    Raises:
+        UserError: it lacks cameras or masks, or cannot be read.
+    """
     from unflat.data import open_views
 
     views = open_views(about["data"][0], side, about["split"])
@@ -115,10 +137,21 @@ def _views(about: dict[str, Any], side: int) -> "PosedViews":
     return views
 
 
-def _batches(
+def batches_of(
     views: "PosedViews", config: "TrainConfig", together: int, rank: int, world_size: int
 ) -> "PosedBatches":
-    """Batches in which some in a row show one object."""
+    """Batches in which some in a row show one object.
+
+    Args:
+        views: of objects.
+        config: of the loop.
+        together: pictures in a row of an object.
+        rank: of this process.
+        world_size: processes.
+
+    Raises:
+        UserError: no object has so many pictures.
+    """
     from unflat.data import PosedBatches
 
     try:

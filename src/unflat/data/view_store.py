@@ -67,13 +67,16 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "unflat"
 
 
-def slot_of(path: Path, what: Iterable[object], files: Iterable[Path]) -> Slot:
+def slot_of(
+    path: Path, what: Iterable[object], files: Iterable[Path], *, room: str = "views"
+) -> Slot:
     """The place of a set.
 
     Args:
         path: of the set.
         what: of it is kept, and how.
         files: from which its pictures come; names, sizes and times of change are looked at.
+        room: folder of the cache.
     """
     choice = json.dumps([_FORMAT, str(path.resolve()), *map(str, what)])
     seen = hashlib.sha256()
@@ -84,7 +87,7 @@ def slot_of(path: Path, what: Iterable[object], files: Iterable[Path]) -> Slot:
         except OSError:
             seen.update(f"{file}\0missing\n".encode())
     name = f"{path.stem[:40]}-{hashlib.sha256(choice.encode()).hexdigest()[:16]}"
-    return Slot(cache_folder() / "views" / name, seen.hexdigest())
+    return Slot(cache_folder() / room / name, seen.hexdigest())
 
 
 def find_stored(slot: Slot) -> Stored | None:
@@ -94,10 +97,10 @@ def find_stored(slot: Slot) -> Stored | None:
         if header["made_of"] != slot.made_of:
             return None
         shape = (int(header["pictures"]), 3, int(header["side"]), int(header["side"]))
-        images = _mapped(slot.folder / _IMAGES, shape)
+        images = mapped_bytes(slot.folder / _IMAGES, shape)
         masks = None
         if header["has_masks"]:
-            masks = _mapped(slot.folder / _MASKS, (shape[0], *shape[2:]))
+            masks = mapped_bytes(slot.folder / _MASKS, (shape[0], *shape[2:]))
         tables = load_file(slot.folder / _TABLES)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError):
         return None
@@ -247,8 +250,13 @@ def _joined(rows: list[Tensor]) -> Tensor:
     return whole
 
 
-def _mapped(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A file's bytes as a tensor that reads them when they are asked for."""
+def mapped_bytes(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "..."]:
+    """A file's bytes as a tensor that reads them when they are asked for.
+
+    Raises:
+        OSError: there is no such file.
+        ValueError: it is longer or shorter than the shape says.
+    """
     if path.stat().st_size != int(np.prod(shape)):
         raise ValueError(f"{path} is not whole")
     with path.open("rb") as file:

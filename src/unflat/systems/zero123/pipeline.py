@@ -6,17 +6,19 @@ model.reference(image[None], opacity[None])
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from unflat.errors import UserError
 from unflat.hub import MODELS, find
-from unflat.hub.view_models import UNKNOWN_LICENCE, find_views
+from unflat.hub.view_models import UNKNOWN_LICENCE, FoundViews, find_views
 from unflat.systems.zero123.compact import CompactViews, Config, build
 from unflat.systems.zero123.model import ViewModel
 from unflat.systems.zero123.published import Null, PoseNumbers
 from unflat.systems.zero123.published_loading import open_published
 from unflat.systems.zero123.recipe import SYSTEM
+from unflat.systems.zero123.trained import LAYOUT, open_trained
 from unflat.tensor_file import tensor_file_kind
 from unflat.training.model_file import load_part, load_weights, read_header
 
@@ -53,33 +55,60 @@ def load_view_model(
         UserError: there is no such model, it makes no views, it cannot be read or fetched, its
             extra is missing, or nothing says what its pose is told in.
     """
+    ways: dict[str, Any] = {
+        "device": device,
+        "dtype": dtype,
+        "null": null,
+        "plain_attention": plain_attention,
+    }
     if (str(name) in MODELS and not Path(name).exists()) or (Path(name) / _RUN_MODEL).is_file():
-        return load(find(name, offline=offline), device)
+        return _ours(find(name, offline=offline), str(name), offline, ways)
     found = find_views(name, offline=offline)
     if found.path.suffix == ".safetensors" and tensor_file_kind(found.path) is not None:
-        return load(found.path, device)
-    if pose_numbers is None and found.known is not None:
-        pose_numbers = found.known.pose_numbers
-    if pose_numbers is None and _STABLE in found.path.name.lower():
-        raise UserError(
-            f"{name}: is Stable Zero123 by its name, and nothing in it says so; add "
-            "--pose stable, or --pose relative if it is not."
-        )
+        return _ours(found.path, str(name), offline, ways)
     licence = found.known.licence if found.known else UNKNOWN_LICENCE
     model = open_published(
         found.path,
         name=str(name),
-        pose_numbers=pose_numbers or "relative",
-        device=device,
-        dtype=dtype,
-        null=null,
-        plain_attention=plain_attention,
+        pose_numbers=pose_numbers or told_numbers(found, name),
         licence=licence,
+        **ways,
     )
     for sentence in (f"{name}: licence {licence}", *model.notices):
         if tell is not None:
             tell(sentence)
     return model
+
+
+def told_numbers(found: FoundViews, name: str | Path) -> PoseNumbers:
+    """What a published model is told, by what is known of it.
+
+    Args:
+        found: the model.
+        name: by which a person called it.
+
+    Raises:
+        UserError: its file is called stable, and nothing else is known of it.
+    """
+    if found.known is not None:
+        return found.known.pose_numbers
+    if tensor_file_kind(found.path) is not None:
+        return read_header(found.path).get("pose_numbers", "relative")
+    if _STABLE in found.path.name.lower():
+        raise UserError(
+            f"{name}: is Stable Zero123 by its name, and nothing in it says so; add "
+            "--pose stable, or --pose relative if it is not."
+        )
+    return "relative"
+
+
+def _ours(path: Path, name: str, offline: bool, ways: dict[str, Any]) -> ViewModel:
+    """A model that a training of ours wrote, small or published."""
+    require_views(path, name)
+    header = read_header(path)
+    if header.get("layout") == LAYOUT:
+        return open_trained(path, header, name=name, offline=offline, **ways)
+    return load(path, ways["device"])
 
 
 def load(path: Path | str, device: str | torch.device = "cpu") -> CompactViews:

@@ -30,7 +30,7 @@ Null = Literal["sampling", "training"]
 and no picture, but the pose, as their training drops them."""
 
 SIDE = 256
-_LATENT_SCALE = 0.18215  # of Stable Diffusion's latents: about one over their spread
+LATENT_SCALE = 0.18215  # of Stable Diffusion's latents: about one over their spread
 _FACTOR = 8  # pixels of a latent along a side
 
 
@@ -143,23 +143,35 @@ class PublishedViews:
                 f"{self.name}: is told how high the camera of the picture stood; give "
                 "--input-elevation-deg, 0 being level with the object."
             )
+        embedding = self.embed(image).to(self.device)
+        unknown = torch.zeros(len(image))
+        return Tensors(
+            {
+                "embedding": embedding,
+                "picture": self.distribution(image).mode().to(self.device),
+                "elevation": (unknown if elevation is None else elevation).to(embedding),
+            }
+        )
+
+    @torch.no_grad()
+    def embed(self, image: Float[Tensor, "batch 3 side side"]) -> Float[Tensor, "batch width"]:
+        """CLIP's embeddings of pictures, in float32."""
         if self.clip is None:
             raise ValueError("the encoders of this model were dropped")
         with self._used(self.clip) as clip:
             weight = clip.visual_projection.weight
             size = clip.config.image_size
             seen = clip_pixels(image.to(weight.device).float(), size, self.pixels)
-            embedding = clip(pixel_values=seen.to(weight.dtype)).image_embeds.float()
-        unknown = torch.zeros(len(image))
-        return Tensors(
-            {
-                "embedding": embedding.to(self.device),
-                "picture": self._mean(image).to(self.device),
-                "elevation": (unknown if elevation is None else elevation).to(embedding),
-            }
-        )
+            return clip(pixel_values=seen.to(weight.dtype)).image_embeds.float()
 
-    @torch.no_grad()
+    def distribution(self, image: Float[Tensor, "batch 3 side side"]) -> Any:
+        """The autoencoder's distribution of pictures (diffusers' object), as it is: not scaled."""
+        if self.vae.encoder is None:
+            raise ValueError("the encoders of this model were dropped")
+        with self._used(self.vae) as vae:
+            normalized = (image * 2 - 1).to(vae.post_quant_conv.weight)
+            return vae.encode(normalized, return_dict=False)[0]
+
     def condition(self, reference: Tensors, pose: RelativePose) -> Tensors:
         """What the network is told; see `ViewModel.condition`.
 
@@ -188,7 +200,6 @@ class PublishedViews:
         """The token: a projection of CLIP's embedding and the pose's four numbers."""
         return self.projection(torch.cat([embedding, numbers], dim=-1).float())[:, None]
 
-    @torch.no_grad()
     def null(self, condition: Tensors) -> Tensors:
         """What it is told where guidance wants it to know nothing; see `Null`."""
         numbers = condition.parts["pose"]
@@ -221,25 +232,17 @@ class PublishedViews:
         opacity: Float[Tensor, "batch side side"],
     ) -> Float[Tensor, "batch channels height width"]:
         """Latents of pictures: the mean of the autoencoder's distribution, scaled."""
-        return self._mean(image).float() * _LATENT_SCALE
+        return self.distribution(image).mode().float() * LATENT_SCALE
 
     def decode(self, latent: Float[Tensor, "batch channels height width"]) -> Views:
         """Pictures of latents; differentiable, not clipped."""
         with self._used(self.vae) as vae:
             weight = vae.post_quant_conv.weight
-            decoded = vae.decode(latent.to(weight) / _LATENT_SCALE, return_dict=False)[0]
+            decoded = vae.decode(latent.to(weight) / LATENT_SCALE, return_dict=False)[0]
         return Views(((decoded.float() + 1) / 2).to(latent.device), None)
 
     def _told(self, token: Float[Tensor, "batch 1 width"]) -> Tensor:
         return token if self.constants is None else self.constants(token)
-
-    def _mean(self, image: Float[Tensor, "batch 3 side side"]) -> Tensor:
-        """Of the autoencoder's distribution, as it is."""
-        if self.vae.encoder is None:
-            raise ValueError("the encoders of this model were dropped")
-        with self._used(self.vae) as vae:
-            normalized = (image * 2 - 1).to(vae.post_quant_conv.weight)
-            return vae.encode(normalized, return_dict=False)[0].mode()
 
     @contextlib.contextmanager
     def _used(self, module: Any) -> Iterator[Any]:

@@ -25,6 +25,8 @@ from unflat.systems.zero123.compvis_names import (
     place,
     present_name,
 )
+from unflat.tensor_file import tensor_file_kind
+from unflat.training.model_file import read_header
 
 EXPECTED = (
     "give a checkpoint of Zero-1-to-3 (105000.ckpt, zero123-xl.ckpt, stable_zero123.ckpt) or the "
@@ -81,34 +83,51 @@ def find_weights(path: Path, *, averaged: bool = True) -> FoundWeights:
 
 
 def find_start(path: Path) -> FoundWeights:
-    """The weights that training begins with: Stable Diffusion told of pictures in place of words.
+    """The weights that training begins with, or those of a model that is to learn on.
 
     Args:
-        path: of ``sd-image-conditioned-v2.ckpt``, or of such a model's folder.
+        path: of ``sd-image-conditioned-v2.ckpt`` (Stable Diffusion told of pictures in place of
+            words) or of a model of Zero-1-to-3, whose moving average is taken; or a folder of such.
 
     Raises:
         UserError: it is damaged, incomplete or something else.
     """
     found = _found(path, averaged=False)
-    if found.channels == _CHANNELS:
-        raise UserError(
-            f"{path}: sees a second picture already, so that it is no start; go on from it as it "
-            "is, or give sd-image-conditioned-v2.ckpt."
-        )
-    return found
+    return found if found.channels != _CHANNELS else find_weights(path)
 
 
 def _found(path: Path, averaged: bool) -> FoundWeights:
     if path.is_dir():
         found = _folder(path)
     else:
-        found = from_checkpoint(stored_tensors(path, EXPECTED), path, averaged=averaged)
+        state = stored_tensors(path, EXPECTED)
+        is_ours = tensor_file_kind(path) is not None
+        found = _ours(state, path) if is_ours else from_checkpoint(state, path, averaged=averaged)
     for part in _PARTS:
         if not found.parts.get(part):
             raise UserError(f"{path}: holds no {part}, so that it is cut; {EXPECTED}.")
     if _FIRST not in found.parts["unet"]:
         raise UserError(f"{path}: holds no {_FIRST} of a denoiser, so that it is cut; {EXPECTED}.")
     return found
+
+
+def _ours(state: Mapping[str, StoredTensor], path: Path) -> FoundWeights:
+    """What a file that our training wrote holds: diffusers' names behind those of the parts."""
+    header = read_header(path)
+    if header.get("config", {}).get("lora"):
+        raise UserError(
+            f"{path}: holds adapters alone, to which nothing can be added; give the model that "
+            "they were made for, or one that was trained without --lora."
+        )
+    parts: dict[Part, dict[str, StoredTensor]] = {
+        part: {
+            name.removeprefix(f"{part}."): value
+            for name, value in state.items()
+            if name.startswith(f"{part}.")
+        }
+        for part in (*_PARTS, "cc_projection")
+    }
+    return FoundWeights(source=str(path), parts=parts, pixels=header.get("pixels", "authors"))
 
 
 def from_checkpoint(

@@ -48,7 +48,7 @@ def open_published(
     """
     found = find_weights(path, averaged=averaged)
     return PublishedViews(
-        _networks(found, torch.device(device), dtype),
+        filled(found, torch.device(device), dtype),
         name=name or path.name,
         pose_numbers=pose_numbers,
         pixels=found.pixels,
@@ -60,44 +60,65 @@ def open_published(
 
 
 def open_training_start(
-    path: Path, generator: torch.Generator, *, device: torch.device | str = "cpu"
+    path: Path,
+    generator: torch.Generator,
+    *,
+    pose_numbers: PoseNumbers = "relative",
+    device: torch.device | str = "cpu",
 ) -> PublishedViews:
-    """The model with which the authors began to train, from ``sd-image-conditioned-v2.ckpt``.
+    """The model with which training begins: the authors' start, or one of theirs to learn on.
 
-    Its first convolution is widened by zeros for the picture, and its projection begins with the
-    embedding as it is. Cross-attention is kept. Denoiser and projection ask for gradients.
+    The authors began from ``sd-image-conditioned-v2.ckpt``: its first convolution is widened by
+    zeros for the picture, and its projection begins with the embedding as it is. Cross-attention
+    is kept. Denoiser and projection ask for gradients.
 
     Args:
         path: of the file, or of such a model's folder.
-        generator: draws the projection's columns for the pose.
-        device: where it computes.
+        generator: draws the projection's columns for the pose, of which that file knows nothing.
+        pose_numbers: what the model is told.
+        device: where it computes; on "meta" nothing is read, and sizes can be counted.
 
     Raises:
         UserError: the file is damaged, incomplete, or of something else.
     """
     found = find_start(path)
-    networks = _networks(found, torch.device(device), torch.float32, generator)
-    model = PublishedViews(networks, name=path.name, pixels=found.pixels, plain_attention=True)
+    model = PublishedViews(
+        filled(found, torch.device(device), torch.float32, generator),
+        name=path.name,
+        pose_numbers=pose_numbers,
+        pixels=found.pixels,
+        plain_attention=True,
+    )
     model.unet.requires_grad_(True)
     model.projection.requires_grad_(True)
     return model
 
 
-def _networks(
+def filled(
     found: FoundWeights,
     device: torch.device,
     dtype: torch.dtype,
     start: torch.Generator | None = None,
 ) -> Networks:
-    """All parts, filled; with a generator, as training begins."""
+    """All parts of a model, with their weights.
+
+    Args:
+        found: the weights.
+        device: where they go; on "meta" they are not read.
+        dtype: of all but the projection.
+        start: makes a projection where there is none, and widens the first convolution for it.
+
+    Raises:
+        UserError: a weight is missing, too many, of another shape, or not finite.
+    """
     made: dict[str, nn.Module] = {}
     for part, weights in found.parts.items():  # all are checked before much is read
         made[part] = build(part, weights, found.source)
         check(part, made[part], weights, found.source)
-    for part, weights in found.parts.items():
+    for part, weights in found.parts.items() if device.type != "meta" else ():
         precision = torch.float32 if part == "cc_projection" else dtype
         fill(made[part], weights, device, precision, found.source)
-    if start is not None:
+    if start is not None and not found.parts.get("cc_projection"):
         width = found.parts["image_encoder"]["visual_projection.weight"].shape[0]
         made["cc_projection"] = first_projection(width, start).to(device)
         _widen(made["unet"])

@@ -13,13 +13,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from unflat.data import batch_camera
-from unflat.geometry import Camera, mirrored_camera
-from unflat.geometry.pose import orbit_coordinates
 from unflat.geometry.relative_pose import RelativePose
 from unflat.systems.zero123.model import Tensors, ViewModel, denoise
 from unflat.systems.zero123.sampler import Sampler, sample
 from unflat.systems.zero123.schedule import TIMESTEPS, timesteps
+from unflat.systems.zero123.showing import FromPictures, Showing
 from unflat.training.randomness import rand_per_sample, randn_per_sample
 
 SYSTEM = "zero123"
@@ -96,16 +94,31 @@ class ViewRecipe:
     """The `Recipe` of any view model that can learn.
 
     Args:
-        model: has `ViewModel` and `Learning`.
+        model: makes the views.
         objective: what is shown.
         config: how the model can be built again, for the file.
+        learning: how the model learns; the model itself if not given.
+        showing: what a batch shows; its pictures, encoded by the model, if not given.
     """
 
-    def __init__(self, model: ViewModel, objective: Objective, config: dict[str, Any]) -> None:
-        if not isinstance(model, Learning):
-            raise TypeError(f"{type(model).__name__} cannot learn")
-        self.model, self.learning, self.objective = model, model, objective
-        self.networks = model.network
+    def __init__(
+        self,
+        model: ViewModel,
+        objective: Objective,
+        config: dict[str, Any],
+        *,
+        learning: Learning | None = None,
+        showing: Showing | None = None,
+    ) -> None:
+        if learning is None:
+            if not isinstance(model, Learning):
+                raise TypeError(f"{type(model).__name__} cannot learn")
+            learning = model
+        self.model, self.learning, self.objective = model, learning, objective
+        self.showing = showing or FromPictures(
+            model, objective.views, objective.mirror, objective.recolor
+        )
+        self.networks = learning.network
         self._config = config
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -117,13 +130,10 @@ class ViewRecipe:
     ) -> dict[str, Tensor]:
         """See `Recipe`."""
         model, objective = self.model, self.objective
-        image, opacity, camera = self._shown(batch, generator)
-        clean = model.encode(image, opacity)
+        clean, reference, elevation, camera = self.showing.learned(batch, generator)
         draws = rand_per_sample(batch, (3,), generator)
         embedding, picture = dropped(draws[:, 0], objective.drop)
-        elevation, _, _ = orbit_coordinates(camera.position)
-        other = self._partners(batch, generator)
-        reference = model.reference(image, opacity, elevation)
+        other = self._partners(len(clean), generator)
         own = self.learning.own_terms(reference, elevation)
         reference = self.learning.forget(
             reference, embedding, picture, draws[:, 1] < objective.drop_height
@@ -151,10 +161,8 @@ class ViewRecipe:
     def sample(self, batch: dict[str, Tensor]) -> Float[Tensor, "3 height width"]:
         """Rows: references, true views, made views without and with guidance."""
         model = self.model
-        image, opacity, camera = batch["image"], _mask(batch), batch_camera(batch)
+        image, reference, camera = self.showing.sheet(batch)
         other = _next_of_group(len(image), self.objective.views, 1).to(image.device)
-        elevation, _, _ = orbit_coordinates(camera.position)
-        reference = model.reference(image, opacity, elevation)
         condition = model.condition(reference, RelativePose.between(camera, camera[other]))
         generator = torch.Generator(image.device).manual_seed(0)
         noise = torch.randn(
@@ -180,41 +188,14 @@ class ViewRecipe:
         """See `Recipe`."""
         return {"system": SYSTEM, **self._config, "loss": asdict(self.objective)}
 
-    def _shown(
-        self, batch: dict[str, Tensor], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor, Camera]:
-        """Pictures, opacity and cameras, some objects mirrored, some in other colors."""
-        image, opacity, camera = batch["image"], _mask(batch), batch_camera(batch)
-        # one draw for all pictures of an object: that of the first of them
-        draws = rand_per_sample(batch, (3,), generator)
-        first = torch.arange(len(image), device=image.device)
-        draws = draws[first - first % self.objective.views]
-        if self.objective.mirror:
-            flips = draws[:, 0] < 0.5
-            image = torch.where(flips[:, None, None, None], image.flip(-1), image)
-            opacity = torch.where(flips[:, None, None], opacity.flip(-1), opacity)
-            other = mirrored_camera(camera)
-            camera = Camera(
-                camera_to_world=torch.where(
-                    flips[:, None, None], other.camera_to_world, camera.camera_to_world
-                ),
-                intrinsics=torch.where(flips[:, None], other.intrinsics, camera.intrinsics),
-                kind=camera.kind,
-            )
-        orders = torch.tensor([[0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-        chosen = orders.to(image.device)[(draws[:, 1] * len(orders)).long()]
-        moved = torch.gather(image, 1, chosen[:, :, None, None].expand_as(image))
-        is_moved = draws[:, 2] < self.objective.recolor
-        return torch.where(is_moved[:, None, None, None], moved, image), opacity, camera
-
-    def _partners(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    def _partners(self, count: int, generator: torch.Generator) -> Tensor:
         """For each reference, which picture of the same object is its target."""
         views = self.objective.views
         is_still = torch.rand((), generator=generator, device=generator.device)
         if float(is_still) < self.objective.still:
             return torch.arange(len(batch["image"]), device=batch["image"].device)
         shift = 1 + int(torch.randint(views - 1, (), generator=generator, device=generator.device))
-        return _next_of_group(len(batch["image"]), views, shift).to(batch["image"].device)
+        return _next_of_group(count, views, shift).to(generator.device)
 
 
 def _next_of_group(count: int, views: int, shift: int) -> Tensor:
@@ -223,7 +204,3 @@ def _next_of_group(count: int, views: int, shift: int) -> Tensor:
     group = numbers - numbers % views
     size = torch.minimum(torch.tensor(views), count - group)
     return group + (numbers % views + shift) % size
-
-
-def _mask(batch: dict[str, Tensor]) -> Tensor:
-    return batch["mask"][:, 0]
