@@ -13,6 +13,11 @@ from unflat.errors import UserError
 # Training scripts keep scores and random states beside the weights, as numpy's plain values. A
 # pickle names the functions that build them, under an older name as well.
 _NUMPY_PLACES = ("numpy.core.multiarray", "numpy._core.multiarray")
+# What torch's reader meets in bytes that are no pickle at all depends on the bytes.
+_DAMAGE = (
+    *(pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError),
+    *(LookupError, TypeError, AttributeError),
+)
 _NUMPY_VALUES = ("float64", "float32", "float16", "int64", "int32", "uint32", "uint8", "bool")
 
 
@@ -35,7 +40,7 @@ def read_torch_file(path: Path, expected: str) -> Any:
             return torch.load(  # noqa: TID251 - what people have is .pth; no code in it is run
                 path, map_location="cpu", weights_only=True
             )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except _DAMAGE as error:
         raise UserError(
             f"{path}: is not a whole file of plain weights; download it again, or save it as "
             "safetensors."

@@ -14,6 +14,7 @@ from unflat.geometry.relative_pose import RelativePose
 from unflat.systems.zero123.compact import PRESETS, CompactViews, Config, build, tiny
 from unflat.systems.zero123.pipeline import load
 from unflat.systems.zero123.recipe import Objective, ViewRecipe, dropped
+from unflat.systems.zero123.showing import FromPictures
 from unflat.systems.zero123.turned_volume import DISTANCE, FOCAL, HALF_DEPTH, places, turn
 from unflat.training import save_model
 from unflat.training.randomness import step_generator, with_position
@@ -158,16 +159,16 @@ def test_it_learns_what_a_pose_shows():
 
 def test_a_batch_keeps_its_objects_together():
     recipe = ViewRecipe(CompactViews(build(SMALL)), Objective(), {})
-    partners = recipe._partners(boxes(3), step_generator(0, 3))
+    partners = recipe._partners(12, step_generator(0, 3))
     assert torch.equal(partners // 4, torch.arange(12) // 4)
     assert not bool((partners == torch.arange(12)).any())
     assert torch.equal(partners.sort().values, torch.arange(12))
 
 
 def test_mirrored_objects_have_mirrored_cameras():
-    recipe = ViewRecipe(CompactViews(build(SMALL)), Objective(recolor=0.0), {})
+    showing = FromPictures(CompactViews(build(SMALL)), views=4, mirror=True, recolor=0.0)
     batch = boxes(5)
-    image, opacity, camera = recipe._shown(batch, step_generator(0, 2))
+    image, opacity, camera = showing._changed(batch, step_generator(0, 2))
     flipped = [not torch.equal(image[i], batch["image"][i]) for i in range(0, 20, 4)]
     assert any(flipped)
     assert not all(flipped)

@@ -219,7 +219,7 @@ def test_computing_again_gives_the_same_gradients(start, views, latents):
     torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("lora", [0, 4])
+@pytest.mark.parametrize("lora", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_it_learns_a_repeated_batch(start, views, latents, lora):
     """The same noise each time: its error has to fall; without learning it stays."""
     recipe = recipe_of(start, LearningConfig(lora=lora, recompute=False))

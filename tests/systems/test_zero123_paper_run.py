@@ -68,7 +68,7 @@ def made(model, seed=0):
     return last.latent
 
 
-@pytest.mark.parametrize("lora", [0, 4])
+@pytest.mark.parametrize("lora", [pytest.param(0, marks=pytest.mark.slow), 4])
 def test_a_run_goes_on_and_its_file_makes_views(data, start, tmp_path, lora):
     rank = ("--lora", str(lora)) if lora else ()
     assert trained(data, start, tmp_path / "whole", "--steps", "3", *rank) == 0
@@ -107,6 +107,7 @@ def test_adapters_need_what_they_belong_to(data, start, tmp_path, capsys):
     assert "holds adapters alone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_of_zero123_learns_on(data, tmp_path):
     """From a checkpoint, and from the file that a run wrote."""
     first = write_checkpoint(tmp_path / "105000.ckpt", tiny_state())

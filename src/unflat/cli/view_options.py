@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from unflat.systems.zero123.sampler import Sampler
 
 _GIB = 2**30
+_SOLID = 0.5
+_FEW = 0.5  # pixels of an object, as a share of what the model sees of one, below which it warns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +181,14 @@ def read_shown(
     cutout = cut_out(sys.stdin.buffer.read() if source == STDIN else source, mask, name=label)
     for warning in cutout.warnings:
         report.warn(warning, about=label)
+    there = cutout.opacity > _SOLID
+    pixels = int(max(there.any(0).sum(), there.any(1).sum()))
+    if pixels < _FEW * model.foreground * model.side:
+        report.warn(
+            f"the object has {pixels} pixels along its longer side, of which the model sees "
+            f"{round(model.foreground * model.side)}; expect a blur",
+            about=label,
+        )
     shown = prepare(
         cutout.image,
         cutout.opacity,

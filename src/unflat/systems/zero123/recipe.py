@@ -193,7 +193,7 @@ class ViewRecipe:
         views = self.objective.views
         is_still = torch.rand((), generator=generator, device=generator.device)
         if float(is_still) < self.objective.still:
-            return torch.arange(len(batch["image"]), device=batch["image"].device)
+            return torch.arange(count, device=generator.device)
         shift = 1 + int(torch.randint(views - 1, (), generator=generator, device=generator.device))
         return _next_of_group(count, views, shift).to(generator.device)
 
