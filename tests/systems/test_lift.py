@@ -25,8 +25,8 @@ from unflat.systems.zero123.lift.bake import shots_of_latents
 from unflat.systems.zero123.lift.cameras import input_camera
 from unflat.systems.zero123.lift.carving import carved
 from unflat.systems.zero123.lift.fit import FitConfig, fit
-from unflat.systems.zero123.lift.lift import joined
 from unflat.systems.zero123.lift.guidance import ScoreGuidance
+from unflat.systems.zero123.lift.lift import joined
 from unflat.systems.zero123.lift.sds import SdsConfig, distil, start_of
 from unflat.systems.zero123.lift.shots import Shots, batch_of, believed, masks_of_white
 from unflat.systems.zero123.lift.sjc import SjcConfig, chain

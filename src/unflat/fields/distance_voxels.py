@@ -23,8 +23,8 @@ class DistanceVoxelField(VoxelField):
     `VoxelField`, so that all that renders voxels renders these. A ray that only grazes a soft
     surface would lose most of its light outside of it, and the solid would look a voxel fatter than
     its mesh; so the density is that of distances which are larger by 0.55 voxels + 1.1 softness
-    (measured on balls and boxes: outlines then are the surface's to 0.3 voxels). Asked for distances, the field
-    interpolates them: its surface is finer than its voxels.
+    (measured on balls and boxes: outlines are the surface's to some 0.3 voxels then). Asked for
+    distances, the field interpolates them: its surface is finer than its voxels.
     """
 
     def __init__(

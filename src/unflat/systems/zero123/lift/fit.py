@@ -69,7 +69,7 @@ class FitConfig:
 
     @classmethod
     def fast(cls) -> "FitConfig":
-        """Some 20 s on one core for 16 views of 64 px."""
+        """Some 15 to 20 s on one core for 16 views of 64 px."""
         return cls()
 
     @classmethod

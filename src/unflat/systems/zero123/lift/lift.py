@@ -151,7 +151,8 @@ def lift(
         weight=torch.ones(1),
     )
     made = _MADE[method](_Task(model, picture, preset, seed, guidance_scale, make_views, diary))
-    solid = smoothed(made.solid, picture)
+    agreeing = float(made.figures.get("agreement_mean", 1.0))  # pyright: ignore[reportArgumentType] a number
+    solid = smoothed(made.solid, picture, agreeing)
     finished = finish(solid, best_level(solid, made.judges))
     field = finished.solid.field(_SHARP * finished.solid.cell)
     mesh = mesh_of_field(field, min(_MESH, _FINER * max(field.distances.shape[1:])))
@@ -169,8 +170,7 @@ def lift(
         **made.figures,
         "seconds": time.perf_counter() - began,
     }
-    agreeing = made.figures.get("agreement_mean", 1.0)
-    confidence = float(figures["picture_iou"]) * float(agreeing)  # pyright: ignore[reportArgumentType] numbers both
+    confidence = float(figures["picture_iou"]) * agreeing  # pyright: ignore[reportArgumentType] a number
     header = header or SceneHeader(system="zero123", model=model.name)
     header = replace(
         header,

@@ -12,7 +12,8 @@ from unflat.geometry.hull import cell_centers, mattes_at
 from unflat.systems.zero123.lift.shots import Shots
 from unflat.systems.zero123.lift.solid import Solid, seen_by
 
-_SHAPE = 0.8  # voxels: standard deviation of the blur of distances
+_SHAPE = 0.8, 1.4  # voxels: deviation of the blur of distances, of true views and doubtful ones
+_AGREEING, _DOUBTFUL = 0.98, 0.93  # mean agreements of views that are such
 _COLOR = 1.5  # voxels: that of colours which the picture does not show
 _FAR = 3.0  # voxels: distances beyond do not pull at the surface
 _NEAR = 1.5  # voxels from the surface at which colours count less
@@ -20,19 +21,22 @@ _LEAST = 1e-4  # what colours count that nobody has looked at
 
 
 @torch.no_grad()
-def smoothed(solid: Solid, shots: Shots) -> Solid:
+def smoothed(solid: Solid, shots: Shots, agreement: float = 1.0) -> Solid:
     """The solid with an even surface, and even colours where the first shot does not show it.
 
-    Distances are blurred by less than a voxel. Colours are means of their neighbours' by how near
-    these are to the surface, as what lies deep inside was never seen.
+    Distances are blurred by about a voxel, more if views agree less. Colours are means of their
+    neighbours' by how near these are to the surface, as what lies deep inside was never seen.
 
     Args:
         solid: with distances that may be rough.
         shots: the first is the picture, whose colours are kept.
+        agreement: mean over the views it was fitted to, as of `unflat.geometry.hull.agreement`.
     """
+    doubt = min(max((_AGREEING - agreement) / (_AGREEING - _DOUBTFUL), 0.0), 1.0)
+    least, most = _SHAPE
     cell = solid.cell
     near = solid.distances().clamp(-_FAR * cell, _FAR * cell)
-    distances = _blurred(near[None], _SHAPE)[0]
+    distances = _blurred(near[None], least + doubt * (most - least))[0]
     weight = torch.exp(-0.5 * (distances / (_NEAR * cell)).square()) + _LEAST
     colors = solid.colors()
     even = _blurred(colors * weight, _COLOR) / _blurred(weight[None], _COLOR)
