@@ -12,7 +12,7 @@ from unflat.geometry.hull import cell_centers, mattes_at
 from unflat.systems.zero123.lift.shots import Shots
 from unflat.systems.zero123.lift.solid import Solid, seen_by
 
-_SHAPE = 0.8, 1.4  # voxels: deviation of the blur of distances, of true views and doubtful ones
+_SHAPE = 0.4, 1.4  # voxels: deviation of the blur of distances, of true views and doubtful ones
 _AGREEING, _DOUBTFUL = 0.98, 0.93  # mean agreements of views that are such
 _COLOR = 1.5  # voxels: that of colours which the picture does not show
 _FAR = 3.0  # voxels: distances beyond do not pull at the surface
@@ -24,7 +24,7 @@ _LEAST = 1e-4  # what colours count that nobody has looked at
 def smoothed(solid: Solid, shots: Shots, agreement: float = 1.0) -> Solid:
     """The solid with an even surface, and even colours where the first shot does not show it.
 
-    Distances are blurred by about a voxel, more if views agree less. Colours are means of their
+    Distances are blurred by half a voxel, by more if views agree less. Colours are means of their
     neighbours' by how near these are to the surface, as what lies deep inside was never seen.
 
     Args:
