@@ -226,7 +226,7 @@ def test_a_guidance_scale_reaches_score_chaining(monkeypatch):
 
 
 def rough_of(solid: Solid) -> float:
-    return float(unevenness(solid.distances(), solid.cell)[1])
+    return float(unevenness(solid.distances().detach(), solid.cell)[1])
 
 
 def test_smoothing_makes_noise_even_and_keeps_the_object(picture):
