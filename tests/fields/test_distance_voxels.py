@@ -28,11 +28,25 @@ def test_density_is_that_of_the_learned_one():
 
 def test_it_is_a_voxel_field_of_that_density():
     field = ball()
-    plain = VoxelField(soft_density(field.distances, 0.02), field.features, BOUNDS)
+    sunk = field.distances + 0.55 * 2.0 / 40 + 1.1 * 0.02
+    plain = VoxelField(soft_density(sunk, 0.02), field.features, BOUNDS)
     points = 2.4 * torch.rand(1, 200, 3) - 1.2
     for found, expected in zip(field(points), plain(points), strict=True):
         assert torch.equal(found, expected)
     assert isinstance(field, Distanced)
+
+
+@pytest.mark.parametrize("softness", [0.01, 0.025, 0.05])
+def test_its_outline_is_that_of_its_surface(softness):
+    """Rays along an axis: a ball's outline is a disc of its radius, to 0.4 voxels of 0.05."""
+    across = torch.linspace(-0.6, 0.6, 121)
+    depth = torch.linspace(-0.59, 0.59, 119)
+    points = torch.zeros(1, 121, 119, 3)
+    points[..., 0], points[..., 2] = across[:, None], depth
+    density = ball(softness)(points).density
+    covered = 1 - torch.exp(-0.01 * density[0].sum(-1)) > 0.5
+    radius = 0.5 * 0.01 * float(covered.sum())
+    assert radius == pytest.approx(0.43, abs=0.4 * 0.05)
 
 
 def test_distances_are_true_inside_of_the_box_and_grow_beyond():
@@ -58,7 +72,9 @@ def test_gradients_reach_what_the_distances_were_made_of():
     field = DistanceVoxelField(distances, torch.rand(1, 3, 3, 3, 3), BOUNDS, 0.1)
     field(torch.zeros(1, 1, 3)).density.sum().backward()
     assert distances.grad is not None
-    assert float(distances.grad[0, 1, 1, 1]) == pytest.approx(-0.5 * np.exp(-0.5) / 0.01, rel=1e-4)
+    sunk = 0.05 + 0.55 * 2.0 / 3 + 1.1 * 0.1
+    expected = -0.5 * np.exp(-sunk / 0.1) / 0.01
+    assert float(distances.grad[0, 1, 1, 1]) == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_surface_has_some_softness():

@@ -46,6 +46,8 @@ class ViewOracle:
     """Implements `ViewModel` in red, green, blue and opacity, all in [-1, 1]."""
 
     name = "oracle"
+    foreground = 0.8
+    guidance_scale = 1.0
     device = torch.device("cpu")
     dtype = torch.float32
 

@@ -4,6 +4,8 @@ field = DistanceVoxelField(distances, colors, bounds, softness=0.01)
 mesh_of_field(field)                       # its surface, where the distance is 0
 """
 
+from typing import Final
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,13 +13,18 @@ from torch.nn import functional
 
 from unflat.fields.voxels import VoxelField, box_coordinates
 
+_SUNK: Final = (0.55, 1.1)  # voxels, and softnesses: by how much light is stopped further inside
+
 
 class DistanceVoxelField(VoxelField):
     """Voxels whose density is a Laplace distribution's share inside their distance.
 
     The density is made at the voxels' centres and interpolated there, as that of every
-    `VoxelField`, so that all that renders voxels renders these. Asked for distances, the field
-    interpolates them: its surface is finer than its voxels.
+    `VoxelField`, so that all that renders voxels renders these. A ray that only grazes a soft
+    surface would lose most of its light outside of it, and the solid would look a voxel fatter than
+    its mesh; so the density is that of distances which are larger by 0.55 voxels + 1.1 softness
+    (measured on balls and boxes: outlines are the surface's to some 0.3 voxels then). Asked for
+    distances, the field interpolates them: its surface is finer than its voxels.
     """
 
     def __init__(
@@ -40,7 +47,10 @@ class DistanceVoxelField(VoxelField):
         """
         if not softness > 0:
             raise ValueError(f"softness is {softness}; it must be positive")
-        super().__init__(soft_density(distances, softness), features, bounds)
+        of_voxel, of_softness = _SUNK
+        voxel = float(bounds[1, 0] - bounds[0, 0]) / distances.shape[-1]
+        sunk = distances + (of_voxel * voxel + of_softness * softness)
+        super().__init__(soft_density(sunk, softness), features, bounds)
         self.distances: Tensor
         self.register_buffer("distances", distances)
         self.softness = softness

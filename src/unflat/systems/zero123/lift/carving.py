@@ -14,7 +14,7 @@ _LOOSE = 1.25  # times the usual box: cameras may stand somewhat nearer than is 
 _MARGIN = 3  # voxels around the object
 _OUTVOTED = (0.0, 0.05, 0.1, 0.17, 0.25)  # shares of the weight that are tried
 _ENOUGH = 0.004  # of IoU by which a hull of more outvoted views must be better
-_FINEST = 0.4  # pixels: side of the smallest voxels that pictures can tell apart
+_FINEST = 0.7  # pixels: side of the smallest voxels that pictures can tell apart
 _PLAIN = 0.6  # gray of what no view sees
 
 

@@ -42,9 +42,9 @@ _EDGE = 0.1  # share of rays that look where nothing is
 class FitConfig:
     """How long, how fine, and what is asked of a solid beside the pictures."""
 
-    steps: int = 300
+    steps: int = 200
     """Of the optimizer."""
-    rays: int = 3072
+    rays: int = 2560
     """A step."""
     resolution: int = 64
     """Voxels along the longest side of the solid's box."""
@@ -52,13 +52,13 @@ class FitConfig:
     """Of Adam, voxels of distance a step."""
     color_rate: float = 0.05
     """Of Adam, logits of colour."""
-    softness: tuple[float, float] = (1.5, 0.5)
+    softness: tuple[float, float] = (1.0, 0.4)
     """Of the surface, voxels: in the beginning and in the end."""
     mask: float = 1.0
     """Weight of the squared difference of opacity; that of colour is 1."""
-    eikonal: float = 0.02
+    eikonal: float = 0.05
     """Weight of (|slope| - 1)^2."""
-    smooth: float = 0.02
+    smooth: float = 0.04
     """Weight of bends, as of `unevenness`."""
     color_smooth: float = 0.02
     """Weight of squared differences of neighbouring colours."""
@@ -69,7 +69,7 @@ class FitConfig:
 
     @classmethod
     def fast(cls) -> "FitConfig":
-        """Some 20 s on one core for 16 views of 64 px."""
+        """Some 15 to 20 s on one core for 16 views of 64 px."""
         return cls()
 
     @classmethod

@@ -41,6 +41,7 @@ from unflat.systems.zero123.lift.guidance import GuidanceConfig
 from unflat.systems.zero123.lift.sds import SdsConfig, distil
 from unflat.systems.zero123.lift.shots import Shots, batch_of, believed, masks_of_white
 from unflat.systems.zero123.lift.sjc import SjcConfig, chain
+from unflat.systems.zero123.lift.smoothing import smoothed
 from unflat.systems.zero123.lift.solid import Solid, on_white, seen_by
 from unflat.systems.zero123.lift.surface import best_level, finish
 from unflat.systems.zero123.lift.voxels import LatentVoxels, march
@@ -56,7 +57,8 @@ VIEWS = {"fast": 16, "best": 32}
 
 _FIRST_WEIGHT = 4.0  # of the picture among views of weight 1
 _SHARP = 0.3  # voxels: softness of what is saved
-_MESH = 128  # grid points along the box's longest side
+_MESH = 128  # grid points along the box's longest side, at most
+_FINER = 2  # of them for each voxel
 _FRAMES = 12  # progress pictures
 _POLISH = {"fast": 0, "best": 60}  # steps of distillation after the fit
 _AROUND = 24  # sides from which what was distilled is looked at
@@ -149,9 +151,11 @@ def lift(
         weight=torch.ones(1),
     )
     made = _MADE[method](_Task(model, picture, preset, seed, guidance_scale, make_views, diary))
-    finished = finish(made.solid, best_level(made.solid, made.judges))
+    agreeing = float(made.figures.get("agreement_mean", 1.0))  # pyright: ignore[reportArgumentType] a number
+    solid = smoothed(made.solid, picture, agreeing)
+    finished = finish(solid, best_level(solid, made.judges))
     field = finished.solid.field(_SHARP * finished.solid.cell)
-    mesh = mesh_of_field(field, _MESH)
+    mesh = mesh_of_field(field, min(_MESH, _FINER * max(field.distances.shape[1:])))
     with torch.no_grad():
         seen = seen_by(field, batch_of(camera), picture.side)
     figures: dict[str, float | int | str | list[float]] = {
@@ -166,8 +170,7 @@ def lift(
         **made.figures,
         "seconds": time.perf_counter() - began,
     }
-    agreeing = made.figures.get("agreement_mean", 1.0)
-    confidence = float(figures["picture_iou"]) * float(agreeing)  # pyright: ignore[reportArgumentType] numbers both
+    confidence = float(figures["picture_iou"]) * agreeing  # pyright: ignore[reportArgumentType] a number
     header = header or SceneHeader(system="zero123", model=model.name)
     header = replace(
         header,

@@ -59,12 +59,14 @@ def best_level(solid: Solid, shots: Shots) -> float:
 
 @torch.no_grad()
 def finish(solid: Solid, level: float) -> Finished:
-    """The solid with its surface at a level, and without parts that are crumbs of it.
+    """The solid with its surface at a level, without parts that are crumbs of it, or cavities.
+
+    Nobody sees a cavity, so nothing speaks for one.
 
     Raises:
         UserError: nothing is inside of the surface.
     """
-    from scipy.ndimage import label
+    from scipy.ndimage import binary_fill_holes, label
 
     heights = level - solid.distances()
     # annotated: scipy's stubs make a number of what is an array and a number
@@ -78,6 +80,8 @@ def finish(solid: Solid, level: float) -> Finished:
     kept = ~is_crumb[parts] & (parts > 0)
     gone = _grown(is_crumb[parts]) & ~_grown(kept)
     heights[torch.from_numpy(gone).to(heights.device)] = -solid.cell
+    hollow = torch.from_numpy(np.asarray(binary_fill_holes(kept)) & ~kept)
+    heights[hollow.to(heights.device)] = solid.cell
     distances = signed_distances(heights, 0.0, solid.cell)
     return Finished(Solid(distances, solid.colors(), solid.bounds), level, int(is_crumb.sum()))
 
