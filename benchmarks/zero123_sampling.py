@@ -7,7 +7,8 @@
 Wants objects-zero123.tar in $UNFLAT_DATA. **Guidance**: 20 steps of DPM-Solver++. **Steps**: the
 distance is that of latents from 500 steps of DDIM out of the same noise, at the model's own
 guidance. **Together**: views made alone, with noise of their own or of all; told of each other; the
-best of four sets. **Elevation**: of pictures from -30 to 70 degrees, by the views' outlines, and by
+best of four sets. Parts have 6, 1, 2 and 12 objects: rows compare with each other.
+**Elevation**: of pictures from -30 to 70 degrees, by the views' outlines, and by
 the model's own guess.
 """
 
@@ -30,7 +31,7 @@ from unflat.geometry.pose import orbit_coordinates
 from unflat.report import versions
 from unflat.systems.zero123.compact import CompactViews
 from unflat.systems.zero123.elevation import estimate_elevation
-from unflat.systems.zero123.make import Known, joined, no_move, opacity_of
+from unflat.systems.zero123.make import Known, clipped, joined, no_move, opacity_of
 from unflat.systems.zero123.model import Views, denoise
 from unflat.systems.zero123.order import Order, carry_out
 from unflat.systems.zero123.pipeline import load_view_model
@@ -51,6 +52,8 @@ TOGETHER = {
     "best of 4 sets": {"best_of": 4},
 }
 NEAR_DEG = 15.0
+COUNTS = {"guidance": 6, "steps": 1, "together": 2, "elevation": 12}
+"""Objects of each part."""
 COLUMNS = {
     "psnr": ("PSNR dB", "{:.2f}"),
     "psnr_object": ("object", "{:.2f}"),
@@ -84,7 +87,7 @@ def main() -> None:
 
 def guidance(model: CompactViews, data: Path) -> dict[str, Any]:
     """By scale."""
-    many = objects(data, model.side, 40)
+    many = objects(data, model.side, COUNTS["guidance"])
     return {
         str(scale): figures(many, sampled(model, Sampler(guidance_scale=scale))) for scale in SCALES
     }
@@ -92,7 +95,7 @@ def guidance(model: CompactViews, data: Path) -> dict[str, Any]:
 
 def steps(model: CompactViews, data: Path) -> dict[str, Any]:
     """By method and number of steps."""
-    many = objects(data, model.side, 10)
+    many = objects(data, model.side, COUNTS["steps"])
     base = Sampler(guidance_scale=model.guidance_scale)
     far = replace(base, method="ddim", steps=REFERENCE_STEPS)
     references = [_latents(model, one, far, seed) for seed, one in enumerate(many)]
@@ -110,7 +113,7 @@ def steps(model: CompactViews, data: Path) -> dict[str, Any]:
             rows[f"{method} {count}"] = {
                 "off": sum(off) / len(off),
                 "seconds_a_view": seconds / sum(len(one.image) - 1 for one in many),
-                **figures(many, sampled(model, sampler)),
+                **figures(many, lambda _, seed, found=found: clipped(model.decode(found[seed]))),
             }
     return rows
 
@@ -132,7 +135,7 @@ def _latents(model: CompactViews, one: Object, sampler: Sampler, seed: int) -> t
 
 def together(model: CompactViews, data: Path) -> dict[str, Any]:
     """By how views of a set are made."""
-    many = objects(data, model.side, 10)
+    many = objects(data, model.side, COUNTS["together"])
     sampler = Sampler(guidance_scale=model.guidance_scale)
     rows: dict[str, Any] = {}
     for name, settings in TOGETHER.items():
@@ -179,7 +182,7 @@ def elevation(model: CompactViews, data: Path) -> dict[str, Any]:
     """Errors of the estimate, and of the model's own guess."""
     off: dict[str, list[float]] = {"outlines": [], "guess": [], "always 15": []}
     sure: list[float] = []
-    for one in objects(data, model.side, 40):
+    for one in objects(data, model.side, COUNTS["elevation"]):
         height, _, _ = orbit_coordinates(one.camera.position)
         degrees = torch.rad2deg(height)
         chosen = ((degrees > -30) & (degrees < 70)).nonzero()[:2, 0].tolist()
