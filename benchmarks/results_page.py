@@ -38,7 +38,8 @@ RUNS = {
     "inversion-planes": "inversion --model find-planes --data planes-srn.tar --split val",
     "inversion-cars-test": "inversion --model find-cars --data cars-srn.tar --split test",
     "inversion-planes-test": "inversion --model find-planes --data planes-srn.tar --split test",
-    "views-objects": "views --model unflat-views --data objects-zero123.tar --resolution 64 --limit 16",
+    "views-objects": "views --model unflat-views --data objects-zero123.tar --resolution 64 "
+    "--limit 16",
     "views-turntable": "views --model unflat-views --data turntable.tar --split all "
     "--resolution 64 --limit 2",
     "lift-objects": "lift --model unflat-views --data objects-zero123.tar "
