@@ -41,7 +41,7 @@ RUNS = {
     "views-objects": "views --model unflat-views --data objects-zero123.tar --resolution 64 "
     "--limit 16",
     "views-turntable": "views --model unflat-views --data turntable.tar --split all "
-    "--resolution 64 --limit 2",
+    "--resolution 64",
     "lift-objects": "lift --model unflat-views --data objects-zero123.tar "
     "--meshes objects-val-meshes.tar --limit 10",
 }

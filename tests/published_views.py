@@ -5,6 +5,7 @@ the crc32 of the name. `fixtures/zero123` holds what the authors' own networks m
 """
 
 import functools
+import gzip
 import json
 import math
 import zlib
@@ -29,7 +30,8 @@ def fixture(name: str) -> dict[str, Tensor]:
 
 def key_list(name: str) -> dict[str, Any]:
     """A list of the weights' names."""
-    return json.loads((FIXTURES / f"{name}.json").read_text(encoding="utf-8"))
+    packed = (FIXTURES / f"{name}.json.gz").read_bytes()
+    return json.loads(gzip.decompress(packed))
 
 
 def by_rule(key: str, shape: list[int]) -> np.ndarray:

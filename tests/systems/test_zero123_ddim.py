@@ -55,8 +55,8 @@ def test_every_state_is_the_authors(told, case, spacing, eta, scale):
     )
     tolerance = 1e-3 * float(stored[case].std())
     torch.testing.assert_close(steps[-1].latent, stored[case], atol=tolerance, rtol=0)
-    if scale == 1.0:
-        return  # of this one only the last state is stored
+    if f"{case}_xt" not in stored:
+        return  # of some only the last state is kept here
     assert visited.tolist() == stored[f"{case}_t"].tolist()
     for number, step in enumerate(steps):
         for found, key in ((step.latent, "xt"), (step.clean, "x0")):
