@@ -6,10 +6,10 @@
 
 Wants objects-zero123.tar in $UNFLAT_DATA. **Guidance**: 20 steps of DPM-Solver++. **Steps**: the
 distance is that of latents from 500 steps of DDIM out of the same noise, at the model's own
-guidance. **Together**: views made alone, with noise of their own or of all; told of each other; the
-best of four sets. Parts have 6, 1, 2 and 12 objects: rows compare with each other.
-**Elevation**: of pictures from -30 to 70 degrees, by the views' outlines, and by
-the model's own guess.
+guidance, of 8 views. **Together**: views made alone, with noise of their own or of all; told of
+each other; the best of four sets. **Elevation**: of pictures from -30 to 70 degrees, by the views'
+outlines, and by the model's own guess. Parts have 6, 1, 2 and 12 objects: rows compare with each
+other.
 """
 
 import argparse
@@ -43,8 +43,13 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "zero123-sampling.json"
 PAGE = ROOT / "docs" / "models" / "zero123.md"
 SCALES = (1.0, 1.5, 2.0, 3.0, 5.0)
-STEPS = {"ddim": (5, 10, 20, 50, 100), "dpm++": (1, 2, 4, 8, 10, 20, 50)}
+STEPS = {
+    ("ddim", "trailing"): (5, 10, 20, 50, 100),
+    ("dpm++", "trailing"): (1, 2, 4, 8, 10, 20, 50),
+    ("dpm++", "hourglass"): (10, 20),
+}
 REFERENCE_STEPS = 500
+_STEP_VIEWS = 8  # of each object, for steps
 TOGETHER = {
     "alone, noise of its own": {"shared_noise": False},
     "alone, one noise for all": {},
@@ -95,14 +100,14 @@ def guidance(model: CompactViews, data: Path) -> dict[str, Any]:
 
 def steps(model: CompactViews, data: Path) -> dict[str, Any]:
     """By method and number of steps."""
-    many = objects(data, model.side, COUNTS["steps"])
+    many = [one.some(_STEP_VIEWS) for one in objects(data, model.side, COUNTS["steps"])]
     base = Sampler(guidance_scale=model.guidance_scale)
     far = replace(base, method="ddim", steps=REFERENCE_STEPS)
     references = [_latents(model, one, far, seed) for seed, one in enumerate(many)]
     rows: dict[str, Any] = {}
-    for method, counts in STEPS.items():
+    for (method, spacing), counts in STEPS.items():
         for count in counts:
-            sampler = replace(base, method=method, steps=count)
+            sampler = replace(base, method=method, spacing=spacing, steps=count)
             start = time.perf_counter()
             found = [_latents(model, one, sampler, seed) for seed, one in enumerate(many)]
             seconds = time.perf_counter() - start
@@ -110,7 +115,7 @@ def steps(model: CompactViews, data: Path) -> dict[str, Any]:
                 float((a - b).square().mean().sqrt())
                 for a, b in zip(found, references, strict=True)
             ]
-            rows[f"{method} {count}"] = {
+            rows[f"{method} {count}, {spacing}"] = {
                 "off": sum(off) / len(off),
                 "seconds_a_view": seconds / sum(len(one.image) - 1 for one in many),
                 **figures(many, lambda _, seed, found=found: clipped(model.decode(found[seed]))),

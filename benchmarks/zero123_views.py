@@ -34,6 +34,11 @@ class Object(NamedTuple):
         told = elevation if tells_elevation else None
         return model.reference(self.image[:1], self.opacity[:1], told)
 
+    def some(self, views: int) -> "Object":
+        """Only the first so many views beside the picture."""
+        kept = slice(0, views + 1)
+        return Object(self.image[kept], self.opacity[kept], self.camera[kept])
+
     def poses(self) -> RelativePose:
         """From the picture to all other views."""
         return RelativePose.between(self.camera[0], self.camera[1:])
