@@ -71,7 +71,7 @@ def test_who_knows_the_truth_is_perfect(objects, meshes):
     assert figures["outline_iou"] > 0.99
     assert figures["closed_edges"] == figures["is_closed"] == 1
     assert next(iter(found.figures)) == "oracle"
-    others = ["relief", "sphere", "box", "visual-hull-8-masks"]
+    others = ["relief", "sphere", "box", "hull-1-mask", "visual-hull-8-masks"]
     assert list(found.figures) == ["oracle", *others, TRUTH]
     for name in others:
         assert found.figures[name]["chamfer"] > 1.3 * figures["chamfer"]
