@@ -42,7 +42,7 @@ def two() -> tuple[torch.Tensor, RelativePose]:
 
 
 @pytest.mark.parametrize("form", ["sjc", "sds"])
-@pytest.mark.parametrize("prediction", ["noise", "velocity"])
+@pytest.mark.parametrize("prediction", ["noise", "clean"])
 def test_the_gradient_is_the_closed_form(form, prediction):
     torch.manual_seed(0)
     config = GuidanceConfig(form=form, guidance_scale=2.5)
@@ -60,8 +60,8 @@ def test_the_gradient_is_the_closed_form(form, prediction):
     z = signal.sqrt() * y + (1 - signal).sqrt() * noise
     told = (0.3 + pose.azimuth.double()).view(-1, 1, 1, 1)
     said = torch.sin(z) + 2.5 * told  # null + scale (told - null)
-    if prediction == "velocity":
-        said = (1 - signal).sqrt() * z + signal.sqrt() * said
+    if prediction == "clean":
+        said = (z - signal.sqrt() * said) / (1 - signal).sqrt()
     expected = said - noise
     if form == "sds":
         expected = (1 - signal) * expected
