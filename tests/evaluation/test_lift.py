@@ -4,8 +4,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from box_object import FACES, box, cameras_around, views_of, write_objects
 
+from box_object import FACES, box, cameras_around, views_of, write_objects
 from unflat.cli.main import main
 from unflat.errors import UserError
 from unflat.evaluation.lift import TRUTH, evaluate_lift
