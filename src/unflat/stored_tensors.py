@@ -189,9 +189,9 @@ def _of_archive(path: Path, expected: str) -> Any:
 
             with archive.open(members[f"{folder}data.pkl"]) as program:
                 return _Reader(program, storage).load()
-    except UserError:
+    except (UserError, MemoryError):
         raise
-    except Exception as error:  # a damaged pickle can fail in any way
+    except Exception as error:  # a damaged pickle can fail in any way; the cause is kept
         raise UserError(f"{path}: {_DAMAGED}.") from error
 
 
